@@ -1,0 +1,1 @@
+"""From tasks to rows: prompts, and search traces as supervised records."""

@@ -1,0 +1,1 @@
+"""`openrlhf-ext prepare WHAT`: one thin module per command."""

@@ -1,0 +1,133 @@
+"""`prepare game24-traces`: search traces of the puzzles as sft.jsonl."""
+
+import json
+import os
+import random
+import sys
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from pathlib import Path
+
+from openrlhf_ext.data.long_cot import TraceRecord, case_records, without_duplicates
+from openrlhf_ext.prepare.files import Row, read_jsonl, write_jsonl
+from openrlhf_ext.tasks.game24.traces import FORMATS, rewrite
+
+BUCKETS = {"short": (0, 300), "medium": (300, 550), "long": (550, 1100)}
+VALIDATION_SHARE = 0.01
+CASES_PER_BATCH = 16
+
+Case = tuple[int, list[int], int]
+
+
+def build_traces(
+    puzzles: Path,
+    out: Path,
+    searches: int = 3,
+    nodes: tuple[int, int] = (6, 17),
+    format: str = "v3",
+    seed: int = 42,
+    tokenizer: str | None = None,
+    workers: int | None = None,
+    progress: bool = True,
+    validation: bool = False,
+    buckets: dict[str, tuple[int, int]] | None = None,
+) -> dict[str, int]:
+    """Writes OUT/sft.jsonl with rows {"input", "output", "nodes"}, shuffled; returns the number of rows per file.
+
+    `nodes` is an inclusive range of pruning thresholds. `tokenizer` (a name or a directory) adds one file per length bucket of
+    tokens of input + output. `validation` moves 1% of the rows to OUT/validation.jsonl. Nothing depends on `workers`.
+    """
+    cases = _read_cases(Path(puzzles))
+    if format not in FORMATS:
+        raise ValueError(f"format {format!r}: choose one of {', '.join(FORMATS)}")
+    _check_ranges(searches, nodes, len(cases[0][1]))
+    thresholds = tuple(range(nodes[0], nodes[1] + 1))
+    records = list(without_duplicates(_all_records(cases, searches, thresholds, seed, workers, progress)))
+    # Duplicates are dropped before the rewrite, so that the three formats hold the same searches.
+    for record in records:
+        record["output"] = rewrite(record["output"], format)
+    random.Random(seed).shuffle(records)
+    parts = {"sft": records}
+    if validation:
+        held_out = max(1, round(VALIDATION_SHARE * len(records)))
+        parts = {"sft": records[held_out:], "validation": records[:held_out]}
+    if tokenizer is not None:
+        parts |= _length_buckets(parts["sft"], tokenizer, buckets or BUCKETS)
+    return {f"{name}.jsonl": write_jsonl(Path(out) / f"{name}.jsonl", rows) for name, rows in parts.items()}
+
+
+def _check_ranges(searches: int, nodes: tuple[int, int], cards: int) -> None:
+    if searches < 1:
+        raise ValueError(f"searches={searches}: give at least 1")
+    if nodes[0] > nodes[1] or nodes[0] < cards + 2:
+        raise ValueError(
+            f"nodes={nodes[0]}-{nodes[1]}: the bare solution of {cards} numbers has {cards + 2} nodes; "
+            f"give a range LOW-HIGH with LOW at least {cards + 2}"
+        )
+
+
+def _read_cases(path: Path) -> list[Case]:
+    def check(row: Row) -> list[str]:
+        try:
+            _case(0, row)
+        except (KeyError, TypeError, ValueError) as error:
+            return [f"label: expected {{\"numbers\": [..], \"target\": n}} as prepare game24-puzzles writes ({error!r})"]
+        return []
+
+    return [_case(index, row) for index, row in enumerate(read_jsonl(path, check))]
+
+
+def _case(index: int, row: Row) -> Case:
+    label = row["label"]
+    if isinstance(label, str):
+        label = json.loads(label)
+    numbers, target = label["numbers"], label["target"]
+    if not (isinstance(numbers, list) and len(numbers) >= 2 and all(type(n) is int for n in [*numbers, target])):
+        raise ValueError("numbers must be two or more integers and target an integer")
+    return index, numbers, target
+
+
+def _case_batch(batch: list[Case], searches: int, nodes: tuple[int, ...], seed: int) -> list[TraceRecord]:
+    return [
+        record
+        for index, numbers, target in batch
+        for record in case_records(numbers, index, target=target, searches=searches, nodes=nodes, seed=seed)
+    ]
+
+
+def _all_records(
+    cases: Sequence[Case], searches: int, nodes: tuple[int, ...], seed: int, workers: int | None, progress: bool
+) -> Iterator[TraceRecord]:
+    batches = [list(cases[at : at + CASES_PER_BATCH]) for at in range(0, len(cases), CASES_PER_BATCH)]
+    work = partial(_case_batch, searches=searches, nodes=nodes, seed=seed)
+    workers = min(workers or len(os.sched_getaffinity(0)), len(batches))
+    show = progress and sys.stderr.isatty()
+    if workers == 1:
+        for done, batch in enumerate(map(work, batches), start=1):
+            _show(show, done, len(batches))
+            yield from batch
+        return
+    with ProcessPoolExecutor(workers) as pool:
+        for done, batch in enumerate(pool.map(work, batches), start=1):
+            _show(show, done, len(batches))
+            yield from batch
+
+
+def _show(on: bool, done: int, total: int) -> None:
+    if on:
+        print(f"\rsearching: {100 * done // total}%", end="\n" if done == total else "", file=sys.stderr, flush=True)
+
+
+def _length_buckets(
+    records: Sequence[TraceRecord], tokenizer: str, buckets: dict[str, tuple[int, int]]
+) -> dict[str, list[TraceRecord]]:
+    from transformers import AutoTokenizer
+
+    encode = AutoTokenizer.from_pretrained(tokenizer)
+    texts = [record["input"] + record["output"] for record in records]
+    lengths = [len(ids) for ids in encode(texts, add_special_tokens=False)["input_ids"]]
+    return {
+        name: [record for record, length in zip(records, lengths, strict=True) if low <= length < high]
+        for name, (low, high) in buckets.items()
+    }
