@@ -1,0 +1,79 @@
+"""`prepare tiny-model`: a small untrained Llama-shaped model with a tokenizer made for one task."""
+
+from pathlib import Path
+
+from openrlhf_ext.prepare.word_tokenizer import word_level_tokenizer
+from openrlhf_ext.tasks.chain import PIECES as CHAIN_PIECES
+from openrlhf_ext.tasks.game24.tokenizer import PIECES as GAME24_PIECES
+
+PIECES = {"game24": GAME24_PIECES, "chain": CHAIN_PIECES}
+ATOMIC_DIGITS = {"game24": 3, "chain": 1}
+MIN_HEAD_SIZE = 32  # vLLM's CPU attention fails on smaller heads at the first generation.
+
+
+def build_tiny_model(
+    out: Path,
+    task: str = "game24",
+    layers: int = 4,
+    hidden: int = 192,
+    heads: int = 6,
+    kv_heads: int | None = None,
+    intermediate: int | None = None,
+    context: int = 1024,
+    tie_embeddings: bool = True,
+    atomic_digits: int | None = None,
+    seed: int = 42,
+    overwrite: bool = False,
+) -> int:
+    """Writes a float32 checkpoint and its tokenizer to OUT; returns the number of parameters.
+
+    `atomic_digits`: integers of up to this many digits are one token (default 3 for game24, 1 for chain).
+    `intermediate` defaults to 8/3 of hidden, rounded up to a multiple of 32.
+    """
+    if task not in PIECES:
+        raise ValueError(f"task {task!r}: tiny models exist for {', '.join(PIECES)}")
+    kv_heads = heads if kv_heads is None else kv_heads
+    check_shape(layers, hidden, heads, kv_heads)
+    out = Path(out)
+    if (out / "config.json").exists() and not overwrite:
+        raise ValueError(f"{out} already holds a model: choose another directory or pass --overwrite")
+
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    digits = ATOMIC_DIGITS[task] if atomic_digits is None else atomic_digits
+    tokenizer = word_level_tokenizer(PIECES[task], digits, max_length=context)
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=hidden,
+        intermediate_size=intermediate or -(-hidden * 8 // (3 * 32)) * 32,
+        num_hidden_layers=layers,
+        num_attention_heads=heads,
+        num_key_value_heads=kv_heads,
+        max_position_embeddings=context,
+        tie_word_embeddings=tie_embeddings,
+        bos_token_id=None,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+        dtype="float32",
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = LlamaForCausalLM(config).float()
+    model.save_pretrained(out)
+    tokenizer.save_pretrained(out)
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def check_shape(layers: int, hidden: int, heads: int, kv_heads: int) -> None:
+    """Raises ValueError for a shape that cannot be built or that the CPU engine cannot serve."""
+    if min(layers, hidden, heads, kv_heads) < 1:
+        raise ValueError(f"layers={layers}, hidden={hidden}, heads={heads}, kv_heads={kv_heads}: all must be at least 1")
+    if hidden % heads or heads % kv_heads:
+        raise ValueError(f"hidden={hidden} must be a multiple of heads={heads}, and heads of kv_heads={kv_heads}")
+    size = hidden // heads
+    if size < MIN_HEAD_SIZE or size % MIN_HEAD_SIZE:
+        raise ValueError(
+            f"head size {size} (hidden {hidden} / heads {heads}): the CPU engine needs a multiple of {MIN_HEAD_SIZE}; "
+            f"use at most {max(1, hidden // MIN_HEAD_SIZE)} heads with a hidden size that is {MIN_HEAD_SIZE} times the heads"
+        )
