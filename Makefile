@@ -1,0 +1,41 @@
+# Every target builds the environment first if it is missing. `make help` lists them.
+SHELL := /bin/bash
+.NOTPARALLEL:
+.DEFAULT_GOAL := help
+BIN := .venv/bin
+PYTEST := $(BIN)/python -m pytest
+SHELL_SCRIPTS = $$(git ls-files '*.sh') .ci/run
+
+export HF_HUB_OFFLINE ?= 1
+export RAY_USAGE_STATS_ENABLED ?= 0
+export TOKENIZERS_PARALLELISM ?= false
+
+.PHONY: help setup demo test test-all lint lock clean
+
+help:  ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup:  ## environment only (.venv): the whole stack for a CPU, once per lock file
+	@PYTHON="$(PYTHON)" bash scripts/setup.sh
+
+demo: setup  ## train and evaluate a small model on the 24-point game, at most 10 minutes
+	@bash examples/demo.sh
+
+test: setup lint  ## lint and the tests that fit in 15 minutes on 2 cores
+	$(PYTEST) tests -m "not slow and not gpu"
+
+test-all: setup lint  ## the long tests too (and the GPU tests where there is a GPU)
+	$(PYTEST) tests
+
+lint: setup  ## ruff, mypy, shellcheck
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/shellcheck $(SHELL_SCRIPTS)
+
+lock: setup  ## resolve requirements/cpu.in into cpu.lock, keeping pins that still fit (UPGRADE=1: the newest)
+	UV_FIND_LINKS="$${UV_FIND_LINKS:-$${PIP_FIND_LINKS:-}}" $(BIN)/uv pip compile -q requirements/cpu.in -o requirements/cpu.lock \
+		--excludes requirements/cpu.excludes --python-version 3.11 --no-header --annotation-style line $(if $(UPGRADE),--upgrade)
+
+clean:  ## caches and build leftovers; keeps .venv and runs/
+	rm -rf build dist .pytest_cache .ruff_cache .mypy_cache .hypothesis *.egg-info
+	find openrlhf_ext tests examples -name __pycache__ -type d -prune -exec rm -rf {} +
