@@ -1,0 +1,20 @@
+"""Every private dependency on OpenRLHF, and nothing else of ours.
+
+``install()`` is what a process calls before it imports OpenRLHF; Ray workers call it through
+``runtime_env={"worker_process_setup_hook": "openrlhf_ext.upstream.install"}``. It imports neither torch nor OpenRLHF:
+it registers what has to happen when one of OpenRLHF's modules is loaded later.
+"""
+
+TESTED = "0.11.2"
+
+
+def install() -> None:
+    """Open float32 and the checked weight sync everywhere, and the CPU seam where there is no CUDA device.
+
+    Raises:
+        RuntimeError: another OpenRLHF than ``TESTED`` is installed, or one of its modules was imported too early.
+    """
+    from openrlhf_ext.upstream import cpu, precision
+
+    precision.install()
+    cpu.install()
