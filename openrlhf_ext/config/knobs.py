@@ -1,0 +1,90 @@
+"""Every key that a method accepts, with its type: OpenRLHF's options and ours under one description."""
+
+from __future__ import annotations
+
+import difflib
+import types
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal, Union, get_args, get_origin
+
+from openrlhf_ext.config.schema import our_fields
+from openrlhf_ext.upstream.cli import destinations
+
+PROGRAM_OF_METHOD: dict[str, str] = {
+    "sft": "sft",
+    "rm": "rm",
+    "dpo": "dpo",
+    "self-explore": "dpo",
+    "ppo": "ppo",
+    "grpo": "ppo",
+    "reverse-curriculum": "ppo",
+    "rllr": "ppo",
+    "oreo": "ppo",
+}
+"""Method -> the OpenRLHF program whose options it takes."""
+
+AVAILABLE_METHODS: tuple[str, ...] = ("sft", "grpo")
+"""Methods that this version can run."""
+
+
+@dataclass(frozen=True)
+class Knob:
+    """One key: its scalar type, default, and what it accepts."""
+
+    key: str
+    kind: Literal["int", "float", "bool", "str"]
+    default: object
+    choices: tuple[object, ...] = ()
+    count: int | None = None
+    """How many values a list must have; 0 = any number of at least one; None = a scalar."""
+    optional: bool = False
+    """May be null."""
+    upstream: bool = False
+
+
+def knobs(method: str) -> dict[str, Knob]:
+    """All keys of ``method`` except the open ``task.*`` ones."""
+    table = {key: _upstream_knob(key, option) for key, option in destinations(PROGRAM_OF_METHOD[method]).items()}
+    table.update({key: _our_knob(key, hint, default) for key, (hint, default) in our_fields(method).items()})
+    return table
+
+
+def closest(key: str, known: Iterable[str]) -> str:
+    """``"did you mean a or b?"`` for a key that is not known; empty where nothing is near."""
+    known = list(known)
+    near = difflib.get_close_matches(key, known, n=2, cutoff=0.6)
+    leaf = key.rsplit(".", 1)[-1]
+    near += [k for k in known if k.rsplit(".", 1)[-1] == leaf and k not in near][: 3 - len(near)]
+    return f"did you mean {' or '.join(near)}?" if near else ""
+
+
+def _upstream_knob(key: str, option: object) -> Knob:
+    kind = "bool" if option.store_true else getattr(option.type, "__name__", option.type) or "str"
+    count = None if option.store_true else {None: None, "*": 0, "+": 0}.get(option.nargs, option.nargs)
+    default = _typed(kind, option.default)
+    return Knob(
+        key=key,
+        kind=kind,
+        default=default,
+        choices=tuple(option.choices or ()),
+        count=count,
+        optional=option.default is None,
+        upstream=True,
+    )
+
+
+def _our_knob(key: str, hint: object, default: object) -> Knob:
+    arms = get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
+    optional = type(None) in arms
+    (arm,) = [a for a in arms if a is not type(None)]
+    choices = get_args(arm) if get_origin(arm) is Literal else ()
+    kind = "str" if choices else arm.__name__
+    return Knob(key=key, kind=kind, default=default, choices=choices, optional=optional)
+
+
+def _typed(kind: str, default: object) -> object:
+    """OpenRLHF writes some float defaults as ints and some lists as tuples."""
+    if isinstance(default, (list, tuple)):
+        return [_typed(kind, item) for item in default]
+    return float(default) if kind == "float" and default is not None else default

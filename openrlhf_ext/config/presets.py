@@ -1,0 +1,90 @@
+"""Layers below the user's own settings: what a method needs to be itself, and the published sets of values.
+
+Order: OpenRLHF's defaults < ``METHOD_DEFAULTS`` < ``device.defaults`` < preset < YAML < command line.
+"""
+
+from __future__ import annotations
+
+METHOD_DEFAULTS: dict[str, dict[str, object]] = {
+    "sft": {
+        "data.output_key": "output",  # without it OpenRLHF drops every row
+        "data.input_template": None,  # OpenRLHF's SFT would wrap inputs in "User: ..", which its PPO then does not
+    },
+    "grpo": {
+        "algo.advantage.estimator": "group_norm",
+        "algo.kl.use_loss": True,
+        "algo.kl.estimator": "k3",
+        "actor.loss_agg_mode": "seq-mean-token-mean",
+        "actor.num_gpus_per_node": 1,
+        "rollout.n_samples_per_prompt": 8,
+        "vllm.num_engines": 1,
+        "data.label_key": "label",
+        "eval.temperature": 0.0,
+        "eval.n_samples_per_prompt": 1,
+    },
+}
+"""Where OpenRLHF's own default would make another method of it, or make it unusable on one machine."""
+
+_GAME24_RUN: dict[str, object] = {
+    "run.seed": 42,
+    "rollout.batch_size": 12,
+    "rollout.max_new_tokens": 1024,
+    "data.max_len": 1280,
+    "actor.eps_clip": 0.2,
+    "actor.max_norm": 0.0,
+    "actor.adam.betas": [0.9, 0.999],
+    "actor.adam.weight_decay": 0.01,
+    "train.max_epochs": 1,
+    "train.num_episodes": 10,
+    "algo.kl.use_loss": True,
+    "algo.kl.estimator": "k3",
+}
+
+PRESETS: dict[str, dict[str, object]] = {
+    "none": {},
+    "report": _GAME24_RUN
+    | {
+        "actor.adam.lr": 2e-6,
+        "actor.lr_scheduler": "constant",
+        "actor.lr_warmup_ratio": 0.0,
+        "algo.kl.init_coef": 0.01,
+        "grpo.max_momentum": 0.2,
+        "grpo.max_steps": 50,
+        "ckpt.save_steps": 10,
+        "rollout.n_samples_per_prompt": 8,
+        "rollout.micro_batch_size": 4,
+        "rollout.top_p": 0.9,
+        "rollout.temperature": 0.7,
+        "train.batch_size": 96,
+        "train.micro_batch_size": 4,
+    },
+    "head": _GAME24_RUN
+    | {
+        "actor.adam.lr": 1e-5,
+        "actor.lr_scheduler": "cosine_with_min_lr",
+        "actor.lr_warmup_ratio": 0.1,
+        "actor.min_lr_ratio": 0.01,
+        "algo.kl.init_coef": 5.0,
+        "grpo.final_temperature": 0.9,
+        "grpo.max_momentum": 0.99,
+        "grpo.max_steps": 200,
+        "ckpt.save_steps": 40,
+        "rollout.n_samples_per_prompt": 10,
+        "rollout.micro_batch_size": 5,
+        "rollout.top_p": 0.8,
+        "rollout.temperature": 1.3,
+        "train.batch_size": 120,
+        "train.micro_batch_size": 5,
+    },
+}
+"""The 24-point project's two parameter sets: its report and README, and the defaults in its later code.
+
+One departure in both: KL is estimated by k3, the report's formula, where the code used k1, whose expected gradient as a
+loss is zero (``algo.kl.estimator: k1`` restores it). ``data.max_len`` = 1024 new tokens + 256 for the prompt.
+"""
+
+PRESET_TASKS: dict[str, dict[str, dict[str, object]]] = {
+    "report": {"game24": {"checker": "compatible", "weights": [0.55, 0.3, 0.15], "wrong_expression_reward": 0.35}},
+    "head": {"game24": {"checker": "compatible", "weights": [0.15, 0.75, 0.1], "wrong_expression_reward": 0.0}},
+}
+"""Preset -> task -> the task's keys: the reward rules those runs were made with, their defects included."""

@@ -1,0 +1,106 @@
+"""The settings that are ours; every other key is OpenRLHF's own and keeps its name.
+
+Each dataclass is one namespace of the YAML file (``run.``, ``grpo.``, ``evaluation.``); ``task.`` is open, because its keys
+belong to the task named in it. Symbols are those of the 24-point project's report; docs/config.md lists every key.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+from typing import Literal, get_type_hints
+
+
+@dataclass(frozen=True)
+class Run:
+    """Where a run lives and what it runs on. Read by ``load``, ``plan``, ``launch`` and ``record``."""
+
+    dir: str | None = None
+    """Run directory; null = ``runs/<method>-<task>-<UTC time>``."""
+    seed: int = 42
+    """Seed of data order, sampling and initialisation (rendered into ``train.seed``)."""
+    overwrite: bool = False
+    """Delete a run that is already in ``dir`` instead of refusing to start."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """auto = cuda where this machine has a GPU and a CUDA build of torch, else cpu."""
+    precision: Literal["auto", "float32", "bf16", "fp16"] = "auto"
+    """Of trainer and engine alike; auto = float32 on CPU, bf16 on GPU."""
+    nodes: int = 1
+    """Machines for the programs without a rollout (sft, rm, dpo)."""
+    ranks_per_node: int = 1
+    """DeepSpeed ranks per machine for the programs without a rollout."""
+    threads: int = 0
+    """CPU threads per worker process; 0 = share the cores of a machine among the ranks that work at the same time."""
+    kv_cache_gib: int = 1
+    """Room for vLLM's key/value cache per engine on CPU, in GiB (GPU: ``vllm.gpu_memory_utilization``)."""
+    ray_address: str = "auto"
+    """auto = the cluster that RAY_ADDRESS names, else a session of our own; local = always our own; or an address."""
+    placement_timeout: float = 300.0
+    """Seconds to wait for the placement groups."""
+    engine_timeout: float = 900.0
+    """Seconds to wait for an engine or a model to come up."""
+    sync_timeout: float = 600.0
+    """Seconds to wait for one weight sync."""
+    keep_rollouts: int = 1
+    """Write the sampled trajectories of every n-th step to ``rollouts/``; 0 = of none."""
+    tensorboard: bool = True
+    """Log to ``<dir>/tensorboard`` through OpenRLHF's logger."""
+    wandb: bool = False
+    """Log to Weights & Biases through OpenRLHF's logger; offline unless ``logger.wandb.key`` is given."""
+
+
+@dataclass(frozen=True)
+class TaskOptions:
+    """The ``task.`` section: which task, what happens when its verifier breaks, and the task's own keys."""
+
+    name: str | None = None
+    on_error: Literal["zero", "drop-group", "fail"] = "fail"
+    """A verifier that raises: count it and give 0, drop the whole group of its prompt, or stop the run."""
+    options: dict[str, object] = field(default_factory=dict)
+    """The task's own keys as ``tasks.make_task`` takes them, ``name`` included."""
+
+
+@dataclass(frozen=True)
+class Grpo:
+    """Group-relative policy optimisation with dynamic reward normalisation (facts: the 24-point report, section on GRPO)."""
+
+    preset: Literal["none", "report", "head"] = "none"
+    """A published set of values: ``report`` = the report's and README's run, ``head`` = the code's defaults."""
+    max_momentum: float = 0.0
+    """m_max: mu and sigma of the rewards run across groups with momentum m <- min(m_max, m + 0.1); 0 = plain GRPO."""
+    advantage_eps: float = 1e-4
+    """A_i = (r_i - mu) / (sigma + eps)."""
+    final_temperature: float | None = None
+    """T_end: sampling temperature goes exponentially from ``rollout.temperature`` to this over the run; null = constant."""
+    max_steps: int | None = None
+    """Stop after this many rollout batches; null = ``train.num_episodes`` passes over the prompts."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Held-out evaluation inside training; data, interval and sampling are OpenRLHF's ``eval.*`` keys."""
+
+    at_start: bool = True
+    """Evaluate before the first update (if ``eval.dataset`` is given)."""
+    at_end: bool = True
+    """Evaluate after the last update (if ``eval.dataset`` is given)."""
+    limit: int | None = None
+    """Use only the first n rows of ``eval.dataset``."""
+
+
+NAMESPACES: dict[str, type] = {"run": Run, "grpo": Grpo, "evaluation": Evaluation}
+"""Namespaces with a fixed set of keys."""
+
+METHOD_NAMESPACES: dict[str, tuple[str, ...]] = {"sft": ("run",), "grpo": ("run", "grpo", "evaluation")}
+"""Which of them each method reads; all methods accept ``task.``."""
+
+
+def our_fields(method: str) -> dict[str, tuple[object, object]]:
+    """Dotted key -> (type annotation, default) of every key of ours that ``method`` reads, ``task.`` own keys excepted."""
+    known: dict[str, tuple[object, object]] = {}
+    for namespace in METHOD_NAMESPACES[method]:
+        kind = NAMESPACES[namespace]
+        hints = get_type_hints(kind)
+        known.update({f"{namespace}.{f.name}": (hints[f.name], f.default) for f in fields(kind)})
+    hints = get_type_hints(TaskOptions)
+    known.update({f"task.{f.name}": (hints[f.name], f.default) for f in fields(TaskOptions) if f.name != "options"})
+    return known
