@@ -77,7 +77,9 @@ class Progress:
         self._guard = threading.RLock()
         self._closed = threading.Event()
         self._bar = (
-            tqdm(total=total_steps, initial=done_steps, file=self.stream, bar_format="{desc}") if self.live else None
+            tqdm(total=total_steps, initial=done_steps, file=self.stream, bar_format="{desc}", leave=False)
+            if self.live
+            else None
         )
         self._ticker = threading.Thread(target=self._tick, name="progress", daemon=True)
         self._ticker.start()
@@ -121,7 +123,6 @@ class Progress:
             self._closed.set()
             self._end_phase()
             if self._bar is not None:
-                self._bar.clear()
                 self._bar.close()
                 if self._done > self._first:
                     self._write(self._line())
@@ -141,20 +142,20 @@ class Progress:
         if self._done == self._first:
             self._step_start = max(self._step_start, self._phase_start)
 
-    def _line(self) -> str:
-        parts = [f"{self.title}  step {self._done}/{self.total}"]
-        parts += [f"{key.replace('_', ' ')} {number(value)}" for key, value in self._values.items()]
-        if self._durations:
-            parts.append(f"{statistics.median(self._durations):.1f} s/step")
+    def _line(self, bar: str = "") -> str:
+        parts = [f"{self.title}  step {self._done}/{self.total}", bar]
         left = seconds_left(list(self._durations), self.total - self._done)
         if left is not None and self._done < self.total:
             parts.append(f"{clock(left)} left")
-        return "  ".join(parts)
+        parts += [f"{key.replace('_', ' ')} {number(value)}" for key, value in self._values.items()]
+        if self._durations:
+            parts.append(f"{statistics.median(self._durations):.1f} s/step")
+        return "  ".join(part for part in parts if part)
 
     def _live_line(self) -> str:
-        width, share = 20, self._done / max(self.total, 1)
+        width, share = 16, self._done / max(self.total, 1)
         filled = min(width, int(width * share))
-        line = f"{self._line()}  [{'=' * filled}{' ' * (width - filled)}]"
+        line = self._line(f"[{'=' * filled}{' ' * (width - filled)}]")
         return f"{line}  {self._phase} {clock(time.monotonic() - self._phase_start)}" if self._phase else line
 
     def _draw(self) -> None:

@@ -15,8 +15,7 @@ import shutil
 import socket
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Self
@@ -33,6 +32,17 @@ from openrlhf_ext.record.jsonl import (
     repair_tail,
     write_atomic,
 )
+from openrlhf_ext.record.rows import (
+    Totals,
+    flatten,
+    is_run,
+    is_secret,
+    read_events,
+    read_metrics,
+    read_rollouts,
+    step_of,
+    trailing_number,
+)
 
 PREFIXES = ("rollout/", "train/", "eval/", "time/", "memory/", "health/")
 OURS = (
@@ -48,51 +58,15 @@ OURS = (
 )
 
 
+__all__ = ["RunDir", "RunDirBusy", "RunDirExists", "Totals", "read_events", "read_metrics", "read_rollouts"]
+
+
 class RunDirExists(ValueError):
     """The directory holds another run (or something that is no run); the message names the fix."""
 
 
 class RunDirBusy(ValueError):
     """Another living process writes into this run directory."""
-
-
-@dataclass
-class Totals:
-    """Cumulative cost of a run. Every metrics row carries it; a resumed run goes on from the last row it keeps.
-
-    `rollout_tokens` and `rollout_samples` count generated tokens and responses, `train_tokens` tokens that went through a backward pass,
-    `elapsed` seconds of wall time while the run was alive.
-    """
-
-    rollout_tokens: int = 0
-    rollout_samples: int = 0
-    train_tokens: int = 0
-    elapsed: float = 0.0
-
-    @classmethod
-    def of(cls, row: Mapping[str, object]) -> Totals:
-        """The totals that a metrics row states (zeros where it does not)."""
-
-        def count(key: str) -> int:
-            value = row.get(key)
-            return int(value) if isinstance(value, numbers.Real) else 0
-
-        elapsed = row.get("time/elapsed")
-        return cls(
-            count("rollout/tokens_total"),
-            count("rollout/samples_total"),
-            count("train/tokens_total"),
-            float(elapsed) if isinstance(elapsed, numbers.Real) else 0.0,
-        )
-
-    def columns(self) -> dict[str, float]:
-        """The same numbers under their metric names."""
-        return {
-            "rollout/tokens_total": self.rollout_tokens,
-            "rollout/samples_total": self.rollout_samples,
-            "train/tokens_total": self.train_tokens,
-            "time/elapsed": round(self.elapsed, 3),
-        }
 
 
 class RunDir:
@@ -284,7 +258,7 @@ class RunDir:
         torn = sum(repair_tail(path) for path in (self.metrics_file, self.events_file)) if resumed else 0
         changed = config_changes((self.path / "config.yaml"), config_yaml) if resumed else {}
         self._restore(read_metrics(self.metrics_file))
-        self.event("resume" if resumed else "start", argv=sys.argv[1:], **info)
+        self.event("resume" if resumed else "start", argv=without_secrets(sys.argv[1:]), **info)
         if torn:
             self.event("warning", message=f"removed {torn} bytes of an unfinished last line")
         if changed:
@@ -334,26 +308,8 @@ def metric_value(key: str, value: object) -> float:
     return int(number) if isinstance(number, numbers.Integral) else float(number)
 
 
-def is_run(path: Path) -> bool:
-    """Whether `path` holds the events of a run (whose first event is always a start)."""
-    events = read_lines(path / "events.jsonl").rows
-    return bool(events) and events[0].get("kind") == "start"
-
-
 def is_empty_folder(path: Path) -> bool:
     return path.is_dir() and not any(path.iterdir())
-
-
-def step_of(row: Mapping[str, object]) -> int:
-    """The step a row belongs to; rows without one count as step 0."""
-    step = row.get("step")
-    return int(step) if isinstance(step, numbers.Real) else 0
-
-
-def trailing_number(path: Path) -> int:
-    """The number that a file or folder name ends in, e.g. 12 for `step_000012.jsonl`; -1 where there is none."""
-    found = re.search(r"(\d+)$", path.name.removesuffix(".jsonl"))
-    return int(found[1]) if found else -1
 
 
 def drop_rollouts_after(path: Path, step: int) -> bool:
@@ -373,6 +329,17 @@ def drop_rollouts_after(path: Path, step: int) -> bool:
     return True
 
 
+def without_secrets(argv: Sequence[str]) -> list[str]:
+    """The command line with the value after every option that names a key, token, secret or password left out."""
+    shown, hide = [], False
+    for word in argv:
+        name, equals, _ = word.partition("=")
+        secret = word.startswith("--") and is_secret(name)
+        shown.append("..." if hide else f"{name}=..." if secret and equals else word)
+        hide = secret and not equals
+    return shown
+
+
 def config_changes(path: Path, config_yaml: str) -> dict[str, list[object]]:
     """Dotted keys whose value differs between the configuration on disk and the new one: {key: [old, new]}."""
     if not path.exists():
@@ -381,39 +348,3 @@ def config_changes(path: Path, config_yaml: str) -> dict[str, list[object]]:
     return {
         key: [old.get(key), new.get(key)] for key in sorted(old.keys() | new.keys()) if old.get(key) != new.get(key)
     }
-
-
-def flatten(values: object, prefix: str = "") -> dict[str, object]:
-    """A nested mapping as one level of dotted keys."""
-    if not isinstance(values, Mapping):
-        return {prefix: values} if prefix else {}
-    flat: dict[str, object] = {}
-    for key, value in values.items():
-        flat.update(flatten(value, f"{prefix}.{key}" if prefix else str(key)))
-    return flat
-
-
-def read_metrics(path: str | os.PathLike[str]) -> list[dict]:
-    """The rows of a run's metrics in order (`path`: the run directory or its metrics.jsonl); rows of one step are merged, a torn last line is left out."""
-    merged: dict[int, dict] = {}
-    for row in read_lines(inside(path, "metrics.jsonl")).rows:
-        merged.setdefault(step_of(row), {}).update(row)
-    return [merged[step] for step in sorted(merged)]
-
-
-def read_events(path: str | os.PathLike[str]) -> list[dict]:
-    """The events of a run in order (`path`: the run directory or its events.jsonl); a torn last line is left out."""
-    return read_lines(inside(path, "events.jsonl")).rows
-
-
-def read_rollouts(path: str | os.PathLike[str], pattern: str = "*") -> Iterator[dict]:
-    """Every kept rollout row of a run, file by file in order of steps. `pattern` selects files, e.g. `eval_*`."""
-    for file in sorted(
-        (Path(path) / "rollouts").glob(f"{pattern}.jsonl"), key=lambda file: (trailing_number(file), file.name)
-    ):
-        yield from read_lines(file).rows
-
-
-def inside(path: str | os.PathLike[str], name: str) -> Path:
-    path = Path(path)
-    return path / name if path.is_dir() else path
