@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     import torch
@@ -41,6 +41,12 @@ def entry(name: str, tensor: torch.Tensor) -> Entry:
         total[1] += (chunk * ((weights[: chunk.numel()] + start) % _PERIOD + 1)).sum()
     bits, weighted = total.tolist()
     return Entry(name, str(tensor.dtype).removeprefix("torch."), tuple(tensor.shape), bits, weighted)
+
+
+def restored(fields: Sequence[Any]) -> Entry:
+    """The entry again after a serialisation that turns tuples into lists."""
+    name, dtype, shape, bits, weighted = fields
+    return Entry(name, dtype, tuple(shape), bits, weighted)
 
 
 def differences(sent: Iterable[Entry], received: Sequence[Entry], untouched: Sequence[str] = ()) -> list[str]:

@@ -12,7 +12,7 @@ import ray
 from openrlhf.trainer.ray import vllm_engine
 
 from openrlhf_ext.upstream.actors import undecorated
-from openrlhf_ext.upstream.digest import Entry
+from openrlhf_ext.upstream.digest import Entry, restored
 from openrlhf_ext.upstream.precision import engine_dtype
 
 if TYPE_CHECKING:
@@ -27,7 +27,9 @@ class EngineActor(undecorated(vllm_engine.RolloutRayActor)):  # type: ignore[mis
 
     async def sync_digest(self) -> list[tuple[list[Entry], list[str]]]:
         """Per vLLM worker: what arrived since the last call, and which of its parameters nothing reached."""
-        return await self.llm.collective_rpc("sync_digest")
+        answers = await self.llm.collective_rpc("sync_digest")
+        # Between vLLM's processes tuples become lists.
+        return [([restored(item) for item in received], list(untouched)) for received, untouched in answers]
 
 
 class _EngineMaker:
@@ -62,7 +64,7 @@ def create_engines(
     tensor_parallel_size: int = 1,
     enforce_eager: bool = False,
     enable_prefix_caching: bool = False,
-    gpu_memory_utilization: float | None = None,
+    gpu_memory_utilization: float = 0.9,
     enable_sleep: bool = False,
     logprobs_mode: str | None = None,
     agent_func_path: str | None = None,
@@ -75,16 +77,20 @@ def create_engines(
 
     Args:
         param_dtype: ``ds.param_dtype`` of the trainer: float32, bf16 or fp16. The engine computes in the same.
-        cpus, gpus: what one engine takes from its bundle; gpus may be a fraction, and is 0 on a CPU machine.
+        cpus: what one engine takes from its bundle.
+        gpus: what one vLLM worker takes from its bundle: a fraction where bundles are shared, 0 on a CPU machine.
         engine_arguments: more arguments of ``vllm.AsyncEngineArgs``.
     """
     arguments: dict[str, Any] = {
         "dtype": engine_dtype(param_dtype),
         "worker_extension_cls": WORKER,
+        "num_gpus": gpus,
         **(engine_arguments or {}),
     }
+    # With tensor parallelism vLLM's own Ray workers hold the GPUs, and the actor none.
+    own_gpus = gpus if tensor_parallel_size == 1 else 0
     original = vllm_engine.RolloutRayActor
-    vllm_engine.RolloutRayActor = _EngineMaker(actor_class, cpus, gpus, arguments)
+    vllm_engine.RolloutRayActor = _EngineMaker(actor_class, cpus, own_gpus, arguments)
     try:
         return vllm_engine.create_vllm_engines(
             num_engines,
