@@ -1,0 +1,458 @@
+"""Who sits where: placement groups, workers, engines, memory and batch arithmetic, decided before Ray starts.
+
+Pure: no Ray, no torch. ``launch`` creates exactly the bundle sets, groups and engines named here.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Protocol
+
+from openrlhf_ext.cluster import Cluster, Node, usable_cores
+from openrlhf_ext.memory import (
+    CUDA_CONTEXT_GIB,
+    GIB,
+    PROCESS_GIB,
+    ModelShape,
+    activation_gib,
+    frozen_state_gib,
+    trainer_state_gib,
+)
+
+__all__ = ["Batch", "Cluster", "Engine", "Group", "Node", "Plan", "Settings", "make_plan"]
+
+CPU_SHARE = 0.1
+"""CPUs that Ray books per worker on a machine without GPUs: bookkeeping only, so that two cores can host many workers."""
+GPU_SHARE = 0.2
+"""Part of a GPU that each worker books where several share it (OpenRLHF's own number)."""
+
+
+class Settings(Protocol):
+    """What a plan reads of a resolved configuration."""
+
+    method: str
+    precision: str
+
+    def get(self, key: str) -> object: ...
+
+
+@dataclass(frozen=True)
+class Group:
+    """Ranks of one model; rank ``i`` is an actor in bundle ``bundles[i]`` of ``bundle_set``."""
+
+    name: str
+    ranks: int
+    nodes: int
+    per_node: int
+    bundle_set: str
+    bundles: tuple[int, ...]
+    gpu: float
+    """GPUs that one actor books."""
+    cpu: float
+    threads: int
+    """OMP threads of one actor."""
+    state_gib: float = 0.0
+    """Estimate per rank: weights, gradients, optimizer. 0 = model not known."""
+    activation_gib: float = 0.0
+    """Estimate per rank: one micro-batch at full length."""
+
+
+@dataclass(frozen=True)
+class Engine:
+    """One vLLM engine.
+
+    With ``tensor_parallel_size`` 1 the actor itself books ``gpu`` in ``bundles[0]``. Above 1 it books nothing and its
+    vLLM workers book ``worker_gpu`` in each of ``bundles``; all of them must lie on one node, so ``launch`` orders the
+    bundles by node first.
+    """
+
+    index: int
+    bundle_set: str
+    bundles: tuple[int, ...]
+    tensor_parallel_size: int
+    gpu: float
+    cpu: float
+    worker_gpu: float
+    threads: int
+    state_gib: float = 0.0
+    cache_gib: float = 0.0
+    """Room for keys and values (CPU only; on a GPU it follows from ``vllm.gpu_memory_utilization``)."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """The arithmetic of a run. One step = one rollout batch (sft: one optimizer update)."""
+
+    rows: int | None
+    """Rows of the data file, ``data.max_samples`` applied; None = not known, then all totals are None."""
+    prompts_per_step: int
+    samples_per_prompt: int
+    samples_per_step: int
+    train_batch: int
+    micro_batch: int
+    data_parallel: int
+    accumulation: int
+    """Micro-batches per rank and optimizer update."""
+    updates_per_step: int
+    forward_batches_per_rank: int
+    """Micro-batches per rank of the log-prob pass (0 for sft)."""
+    episodes: int
+    steps_per_episode: int | None
+    steps: int | None
+    optimizer_steps: int | None
+    """Length of the learning-rate schedule."""
+    warmup_steps: int | None
+
+    @property
+    def unused_rows(self) -> int | None:
+        """Prompts of an episode that do not fill a last batch; the trainer leaves them out."""
+        return None if self.rows is None else self.rows - self.prompts_per_step * (self.steps_per_episode or 0)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The topology of one run; ``to_json`` is what ``plan.json`` holds."""
+
+    method: str
+    device: str
+    precision: str
+    bundle_sets: dict[str, list[dict[str, float]]]
+    """Placement groups by name; each is created with Ray's PACK strategy."""
+    groups: tuple[Group, ...]
+    engines: tuple[Engine, ...]
+    batch: Batch
+    notes: tuple[str, ...] = ()
+
+    def group(self, name: str) -> Group | None:
+        """The group called ``name``, if the run has it."""
+        return next((group for group in self.groups if group.name == name), None)
+
+    def to_json(self) -> dict:
+        """Plain data."""
+        return asdict(self)
+
+    def render(self, cluster: Cluster | None = None) -> str:
+        """A readable table; with a cluster also which node holds what."""
+        from openrlhf_ext.plan_text import render
+
+        return render(self, cluster)
+
+    def place(self, cluster: Cluster) -> tuple[dict[str, list[tuple[str, int]]], list[str]]:
+        """Put every bundle on a node as PACK would: a whole set on one node where that fits, else filled in order.
+
+        Returns:
+            (node name -> its ``(bundle set, index)``, names of the sets that do not fit).
+        """
+        free = {node.name: {"CPU": node.cpus, "GPU": node.gpus} for node in cluster.nodes}
+        placed: dict[str, list[tuple[str, int]]] = {node.name: [] for node in cluster.nodes}
+        homeless = []
+        for name, bundles in self.bundle_sets.items():
+            whole = {kind: sum(b.get(kind, 0) for b in bundles) for kind in ("CPU", "GPU")}
+            home = next((n for n, room in free.items() if _fits(whole, room)), None)
+            for index, bundle in enumerate(bundles):
+                node = home or next((n for n, room in free.items() if _fits(bundle, room)), None)
+                if node is None:
+                    homeless.append(name)
+                    break
+                placed[node].append((name, index))
+                for kind, amount in bundle.items():
+                    free[node][kind] -= amount
+        return placed, homeless
+
+    def problems(self, cluster: Cluster) -> list[tuple[str, str, str]]:
+        """Why this plan cannot run on ``cluster``: (where, what, fix) each."""
+        needed = {k: sum(b.get(k, 0) for s in self.bundle_sets.values() for b in s) for k in ("GPU", "CPU")}
+        found = []
+        if needed["GPU"] > cluster.gpus:
+            sets = ", ".join(f"{name} {len(bundles)}" for name, bundles in self.bundle_sets.items())
+            what = f"{needed['GPU']:g} GPUs are asked for ({sets}), the cluster has {cluster.gpus:g}"
+            found.append(("plan", what, _fewer_gpus(self)))
+        elif needed["CPU"] > cluster.cpus + 1e-9:
+            what = f"{needed['CPU']:g} CPUs are asked for, the cluster has {cluster.cpus:g}"
+            found.append(("plan", what, "use fewer ranks or engines, or a larger machine"))
+        elif homeless := self.place(cluster)[1]:
+            what = f"{', '.join(homeless)}: no node has room for the next bundle, though the sum fits"
+            found.append(("plan", what, "each bundle needs a GPU and a CPU core on one node"))
+        if self.device == "cuda":
+            found += self._node_problems(max((node.gpus for node in cluster.nodes), default=0))
+        return found + self._memory_problems(cluster)
+
+    def _node_problems(self, gpus_per_node: float) -> list[tuple[str, str, str]]:
+        found = []
+        for group in self.groups:
+            if 0 < gpus_per_node < group.per_node:
+                key = _ranks_key(self.method, group.name)
+                what = f"{group.per_node} ranks per node, but no node has more than {gpus_per_node:g} GPUs"
+                found.append((key, what, f"--{key} {gpus_per_node:g} and more nodes"))
+        tensor_parallel = max((engine.tensor_parallel_size for engine in self.engines), default=1)
+        if 0 < gpus_per_node < tensor_parallel:
+            what = f"an engine spans {tensor_parallel} GPUs, but no node has more than {gpus_per_node:g}"
+            found.append(("vllm.tensor_parallel_size", what, f"--vllm.tensor_parallel_size {gpus_per_node:g} or less"))
+        return found
+
+    def _memory_problems(self, cluster: Cluster) -> list[tuple[str, str, str]]:
+        """Only what cannot be doubted: the states alone exceed the memory."""
+        if self.device == "cpu":
+            memory = sum(node.memory_gib for node in cluster.nodes)
+            needed = self.host_gib(with_activations=False)
+            if memory and needed > memory:
+                what = f"weights, optimizer and caches alone need about {needed:.1f} GiB, the machine has {memory:.1f}"
+                return [("memory", what, "a smaller model, fewer ranks or engines, or a smaller run.kv_cache_gib")]
+            return []
+        memory = min((n.gpu_memory_gib for n in cluster.nodes if n.gpu_memory_gib), default=0.0)
+        found = []
+        for group in self.groups:
+            needed = group.state_gib + CUDA_CONTEXT_GIB
+            if memory and group.state_gib and needed > memory:
+                what = (
+                    f"{group.name}: weights, gradients and optimizer need about {needed:.1f} GiB per rank of {memory:g}"
+                )
+                found.append(("memory", what, "more ranks, --ds.zero_stage 3, or --ds.adam_offload"))
+        return found
+
+    def host_gib(self, *, with_activations: bool = True) -> float:
+        """Main memory of all workers and the driver on CPU, in GiB."""
+        workers = sum(g.ranks * (g.state_gib + (g.activation_gib if with_activations else 0.0)) for g in self.groups)
+        caches = sum(engine.state_gib + engine.cache_gib for engine in self.engines)
+        processes = 2 + sum(group.ranks for group in self.groups) + len(self.engines)  # and the driver and Ray itself
+        return workers + caches + PROCESS_GIB * processes
+
+
+def make_plan(
+    resolved: Settings,
+    device: str,
+    *,
+    rows: int | None = None,
+    model: ModelShape | None = None,
+    cores: int | None = None,
+) -> Plan:
+    """Lay out a resolved request.
+
+    Args:
+        device: "cpu" or "cuda".
+        rows: rows of the training data (``data.max_samples`` not yet applied).
+        model: shape of the policy, for the memory estimates.
+        cores: CPU cores of one machine, for the thread counts; None = this machine's.
+    """
+    cores = cores or usable_cores()
+    layout = _rollout_layout if resolved.get("vllm.num_engines") is not None else _program_layout
+    groups, engines, bundle_sets = layout(resolved, device, cores, model)
+    batch = _rollout_batch(resolved, rows) if engines else _program_batch(resolved, rows)
+    notes = tuple(_notes(resolved, device, engines, batch, model))
+    return Plan(resolved.method, device, resolved.precision, bundle_sets, groups, engines, batch, notes)
+
+
+def _rollout_layout(
+    resolved: Settings, device: str, cores: int, model: ModelShape | None
+) -> tuple[tuple[Group, ...], tuple[Engine, ...], dict[str, list[dict[str, float]]]]:
+    """Policy, reference (where KL is on) and engines: everything shared, policy with reference, or each on its own."""
+    share_all = bool(resolved.get("train.colocate_all"))
+    share_ref = share_all or bool(resolved.get("train.colocate_actor_ref"))
+    sizes = {"actor": _size(resolved, "actor")}
+    if resolved.get("algo.kl.init_coef") > 0:
+        sizes["ref"] = _size(resolved, "ref")
+    home = {"actor": "train" if share_ref else "actor", "ref": "train" if share_ref else "ref"}
+
+    width, count = resolved.get("vllm.tensor_parallel_size"), resolved.get("vllm.num_engines")
+    engine_home = "train" if share_all else "engines"
+    slots: dict[str, int] = {}
+    for name, (nodes, per_node) in sizes.items():
+        slots[home[name]] = max(slots.get(home[name], 0), nodes * per_node)
+    slots[engine_home] = max(slots.get(engine_home, 0), width * count)
+    tenants = {s: sum(home[n] == s for n in sizes) + (s == engine_home) for s in slots}
+
+    groups = tuple(
+        _group(resolved, name, size, home[name], _booking(device, tenants[home[name]]), cores, model)
+        for name, size in sizes.items()
+    )
+    gpu, cpu = _booking(device, tenants[engine_home])
+    engines = tuple(
+        Engine(
+            index=i,
+            bundle_set=engine_home,
+            bundles=tuple(range(i * width, (i + 1) * width)),
+            tensor_parallel_size=width,
+            gpu=gpu if width == 1 else 0.0,
+            cpu=cpu if width == 1 else 0.0,
+            worker_gpu=gpu,
+            threads=resolved.get("run.threads") or max(1, cores // max(count, 1)),
+            state_gib=frozen_state_gib(model, resolved.precision, 0, 1) / width if model else 0.0,
+            cache_gib=float(resolved.get("run.kv_cache_gib")) if device == "cpu" else 0.0,
+        )
+        for i in range(count)
+    )
+    return groups, engines, {name: [_bundle(device, tenants[name])] * n for name, n in slots.items() if n}
+
+
+def _program_layout(
+    resolved: Settings, device: str, cores: int, model: ModelShape | None
+) -> tuple[tuple[Group, ...], tuple[Engine, ...], dict[str, list[dict[str, float]]]]:
+    """One group of DeepSpeed ranks that run an OpenRLHF program."""
+    size = (resolved.get("run.nodes"), resolved.get("run.ranks_per_node"))
+    group = _group(resolved, resolved.method, size, "train", _booking(device, 1), cores, model)
+    return (group,), (), {"train": [_bundle(device, 1)] * group.ranks}
+
+
+def _group(
+    resolved: Settings,
+    name: str,
+    size: tuple[int, int],
+    home: str,
+    booking: tuple[float, float],
+    cores: int,
+    model: ModelShape | None,
+) -> Group:
+    nodes, per_node = size
+    ranks, stage, precision = nodes * per_node, resolved.get("ds.zero_stage"), resolved.precision
+    trains = name != "ref"
+    micro = resolved.get("train.micro_batch_size" if trains else "rollout.micro_batch_size")
+    length = resolved.get("data.max_len")
+    state = activations = 0.0
+    if model:
+        estimate = trainer_state_gib if trains else frozen_state_gib
+        state = estimate(model, precision, stage, max(ranks, 1))
+        activations = activation_gib(model, precision, micro, length, training=trains)
+    return Group(
+        name=name,
+        ranks=ranks,
+        nodes=nodes,
+        per_node=per_node,
+        bundle_set=home,
+        bundles=tuple(range(ranks)),
+        gpu=booking[0],
+        cpu=booking[1],
+        threads=resolved.get("run.threads") or max(1, cores // max(per_node, 1)),
+        state_gib=state,
+        activation_gib=activations,
+    )
+
+
+def _booking(device: str, tenants: int) -> tuple[float, float]:
+    """(GPUs, CPUs) that one actor books in a bundle it shares with ``tenants - 1`` others."""
+    if device == "cpu":
+        return 0.0, CPU_SHARE
+    share = 1.0 if tenants == 1 else GPU_SHARE
+    return share, share
+
+
+def _bundle(device: str, tenants: int) -> dict[str, float]:
+    return {"CPU": round(CPU_SHARE * tenants, 4)} if device == "cpu" else {"GPU": 1.0, "CPU": 1.0}
+
+
+def _size(resolved: Settings, name: str) -> tuple[int, int]:
+    return resolved.get(f"{name}.num_nodes"), resolved.get(f"{name}.num_gpus_per_node")
+
+
+def _rollout_batch(resolved: Settings, rows: int | None) -> Batch:
+    nodes, per_node = _size(resolved, "actor")
+    parallel = max(1, nodes * per_node // _ranks_per_replica(resolved))
+    prompts, samples = resolved.get("rollout.batch_size"), resolved.get("rollout.n_samples_per_prompt")
+    train_batch, micro = resolved.get("train.batch_size"), resolved.get("train.micro_batch_size")
+    per_step, episodes = prompts * samples, resolved.get("train.num_episodes")
+    updates = per_step // train_batch * resolved.get("train.max_epochs")
+    rows = _limit(rows, resolved.get("data.max_samples"))
+    per_episode = None if rows is None else rows // prompts
+    steps = _limit(None if per_episode is None else per_episode * episodes, resolved.get("grpo.max_steps"))
+    total = None if steps is None else steps * updates
+    return Batch(
+        rows=rows,
+        prompts_per_step=prompts,
+        samples_per_prompt=samples,
+        samples_per_step=per_step,
+        train_batch=train_batch,
+        micro_batch=micro,
+        data_parallel=parallel,
+        accumulation=train_batch // (micro * parallel),
+        updates_per_step=updates,
+        forward_batches_per_rank=math.ceil(per_step / resolved.get("rollout.micro_batch_size") / parallel),
+        episodes=episodes,
+        steps_per_episode=per_episode,
+        steps=steps,
+        optimizer_steps=total,
+        warmup_steps=_warmup(total, resolved.get("actor.lr_warmup_ratio"), resolved.get("actor.lr_scheduler")),
+    )
+
+
+def _program_batch(resolved: Settings, rows: int | None) -> Batch:
+    ranks = resolved.get("run.nodes") * resolved.get("run.ranks_per_node")
+    parallel = max(1, ranks // _ranks_per_replica(resolved))
+    train_batch, micro = resolved.get("train.batch_size"), resolved.get("train.micro_batch_size")
+    accumulation, epochs = train_batch // (micro * parallel), resolved.get("train.max_epochs")
+    rows = _limit(rows, resolved.get("data.max_samples"))
+    steps = per_epoch = None
+    if rows is not None:
+        # OpenRLHF's sampler gives every rank the same number of rows, its loader drops the incomplete micro-batch,
+        # and an incomplete accumulation window runs on into the next epoch.
+        per_epoch = rows // parallel // micro
+        steps = per_epoch * epochs // max(accumulation, 1)
+        per_epoch = per_epoch // max(accumulation, 1)
+    return Batch(
+        rows=rows,
+        prompts_per_step=train_batch,
+        samples_per_prompt=1,
+        samples_per_step=train_batch,
+        train_batch=train_batch,
+        micro_batch=micro,
+        data_parallel=parallel,
+        accumulation=accumulation,
+        updates_per_step=1,
+        forward_batches_per_rank=0,
+        episodes=epochs,
+        steps_per_episode=per_epoch,
+        steps=steps,
+        optimizer_steps=steps,
+        warmup_steps=_warmup(steps, resolved.get("lr_warmup_ratio"), resolved.get("lr_scheduler")),
+    )
+
+
+def _notes(
+    resolved: Settings, device: str, engines: tuple[Engine, ...], batch: Batch, model: ModelShape | None
+) -> list[str]:
+    notes = []
+    if engines and batch.unused_rows:
+        notes.append(
+            f"each episode leaves out {batch.unused_rows} of {batch.rows} prompts: they do not fill a last batch"
+        )
+    if batch.warmup_steps:
+        notes.append(f"learning-rate warm-up over {batch.warmup_steps} updates: the first update has rate 0")
+    if device == "cpu" and engines and model:
+        sequences = math.ceil(batch.samples_per_step / len(engines))
+        wave = sequences * resolved.get("data.max_len") * model.kv_bytes_per_token(resolved.precision) / GIB
+        if wave > engines[0].cache_gib:
+            notes.append(
+                f"{sequences} sequences per engine may need {wave:.1f} GiB of cache, run.kv_cache_gib is "
+                f"{engines[0].cache_gib:g}: vLLM will generate them in several waves"
+            )
+    return notes
+
+
+def _ranks_per_replica(resolved: Settings) -> int:
+    return resolved.get("ds.ring_attn_size") * resolved.get("ds.tensor_parallel_size")
+
+
+def _warmup(total: int | None, ratio: float, scheduler: str) -> int | None:
+    if total is None:
+        return None
+    return 0 if scheduler == "constant" else math.ceil(total * ratio)
+
+
+def _limit(value: int | None, limit: int | None) -> int | None:
+    if value is None or limit is None:
+        return value
+    return min(value, limit)
+
+
+def _fits(wanted: Mapping[str, float], room: Mapping[str, float]) -> bool:
+    return all(amount <= room[kind] + 1e-9 for kind, amount in wanted.items())
+
+
+def _ranks_key(method: str, group: str) -> str:
+    return "run.ranks_per_node" if group == method else f"{group}.num_gpus_per_node"
+
+
+def _fewer_gpus(plan: Plan) -> str:
+    if plan.engines and len(plan.bundle_sets) > 1:
+        return "use fewer ranks or engines, or share GPUs with --train.colocate_actor_ref or --train.colocate_all"
+    return "use fewer ranks or engines, or --run.device cpu"
