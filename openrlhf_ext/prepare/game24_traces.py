@@ -1,6 +1,5 @@
 """`prepare game24-traces`: search traces of the puzzles as sft.jsonl."""
 
-import json
 import os
 import random
 import sys
@@ -11,6 +10,9 @@ from pathlib import Path
 
 from openrlhf_ext.data.long_cot import TraceRecord, case_records, without_duplicates
 from openrlhf_ext.prepare.files import Row, read_jsonl, write_jsonl
+from openrlhf_ext.tasks.base import LabelError
+from openrlhf_ext.tasks.game24.puzzles import is_solvable
+from openrlhf_ext.tasks.game24.task import read_case
 from openrlhf_ext.tasks.game24.traces import FORMATS, rewrite
 
 BUCKETS = {"short": (0, 300), "medium": (300, 550), "long": (550, 1100)}
@@ -70,22 +72,21 @@ def _check_ranges(searches: int, nodes: tuple[int, int], cards: int) -> None:
 def _read_cases(path: Path) -> list[Case]:
     def check(row: Row) -> list[str]:
         try:
-            _case(0, row)
-        except (KeyError, TypeError, ValueError) as error:
-            return [f"label: expected {{\"numbers\": [..], \"target\": n}} as prepare game24-puzzles writes ({error!r})"]
-        return []
+            numbers, target = _case(row)
+        except LabelError as error:
+            return [f"label: {error}"]
+        solvable = is_solvable(numbers, target)
+        return [] if solvable else [f"label: {list(numbers)} cannot make {target}, so it has no solution to trace"]
 
-    return [_case(index, row) for index, row in enumerate(read_jsonl(path, check))]
+    cases = map(_case, read_jsonl(path, check))
+    return [(index, list(numbers), target) for index, (numbers, target) in enumerate(cases)]
 
 
-def _case(index: int, row: Row) -> Case:
-    label = row["label"]
-    if isinstance(label, str):
-        label = json.loads(label)
-    numbers, target = label["numbers"], label["target"]
-    if not (isinstance(numbers, list) and len(numbers) >= 2 and all(type(n) is int for n in [*numbers, target])):
-        raise ValueError("numbers must be two or more integers and target an integer")
-    return index, numbers, target
+def _case(row: Row) -> tuple[Sequence[int], int]:
+    label = row.get("label")
+    if not isinstance(label, (str, dict)):
+        raise LabelError(f"missing; expected {{\"numbers\": [..], \"target\": n}} as prepare game24-puzzles writes, found {label!r}")
+    return read_case(label)
 
 
 def _case_batch(batch: list[Case], searches: int, nodes: tuple[int, ...], seed: int) -> list[TraceRecord]:

@@ -26,18 +26,19 @@ INPUT_NODE = 0
 Expression = int | tuple["Expression", str, "Expression"]
 Card = tuple[Ratio, Expression]
 State = tuple[Card, ...]
+Move = tuple[Card, str, Card]
 
 
 @dataclass(frozen=True)
 class SearchTree:
     """Every state that one search visited, in order of visit. Node 0 is the input state.
 
-    `moves[n]` is (left card, operator, right card) that led to node n; `path` holds the nodes of the solution, input first.
+    `moves[n]` is the (left card, operator, right card) that led to node n; `path` holds the nodes of the solution, input first.
     """
 
     parents: list[int]
     states: list[State]
-    moves: list[tuple[Card, str, Card] | None]
+    moves: list[Move | None]
     path: list[int]
     target: int
 
@@ -116,10 +117,7 @@ def render(tree: SearchTree, kept: Sequence[int]) -> str:
 
     def visit(node: int) -> None:
         for child in children[node]:
-            x, operator, y = tree.moves[child]
-            value = tree.states[child][0][0]
-            step = f"({number_text(x[0])}) {operator} ({number_text(y[0])}) = {number_text(value)}"
-            lines.append(step + LEFT + state_text(tree.states[child]))
+            lines.append(_step_text(tree, child))
             visit(child)
             if child not in on_path:
                 lines.append(ROLL_BACK + (input_text(tree) if node == INPUT_NODE else state_text(tree.states[node])))
@@ -128,6 +126,16 @@ def render(tree: SearchTree, kept: Sequence[int]) -> str:
     solution = tree.states[tree.path[-1]][0][1]
     lines.append(f"reach {tree.target}! expression: {expression_text(solution)}")
     return "\n".join(lines)
+
+
+def _step_text(tree: SearchTree, node: int) -> str:
+    move = tree.moves[node]
+    if move is None:
+        raise ValueError(f"node {node} is the input: no step leads to it")
+    x, operator, y = move
+    value = tree.states[node][0][0]
+    step = f"({number_text(x[0])}) {operator} ({number_text(y[0])}) = {number_text(value)}"
+    return step + LEFT + state_text(tree.states[node])
 
 
 def input_text(tree: SearchTree) -> str:
