@@ -53,8 +53,8 @@ class TaskOptions:
     """The ``task.`` section: which task, what happens when its verifier breaks, and the task's own keys."""
 
     name: str | None = None
-    on_error: Literal["zero", "drop-group", "fail"] = "fail"
-    """A verifier that raises: count it and give 0, drop the whole group of its prompt, or stop the run."""
+    on_error: Literal["zero", "drop-group", "fail"] = "zero"
+    """A verifier that raises (always counted): give 0, drop the whole group of its prompt, or stop the run."""
     options: dict[str, object] = field(default_factory=dict)
     """The task's own keys as ``tasks.make_task`` takes them, ``name`` included."""
 
@@ -85,6 +85,8 @@ class Evaluation:
     """Evaluate after the last update (if ``eval.dataset`` is given)."""
     limit: int | None = None
     """Use only the first n rows of ``eval.dataset``."""
+    sample_rows: int = 0
+    """Sample ``eval.n_samples_per_prompt`` answers at ``eval.temperature`` for the first n rows, before and after: pass@k."""
 
 
 NAMESPACES: dict[str, type] = {"run": Run, "grpo": Grpo, "evaluation": Evaluation}

@@ -1,0 +1,1 @@
+"""Evaluation: held-out problems inside training, suites by command, statistics."""

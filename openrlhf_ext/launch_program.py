@@ -1,0 +1,68 @@
+"""An upstream program (SFT, RM, DPO) on a placement group, recorded like every run."""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+from typing import TYPE_CHECKING
+
+from openrlhf_ext.methods.base import Recipe
+from openrlhf_ext.session import connect, worker_environment
+
+if TYPE_CHECKING:
+    import ray
+
+    from openrlhf_ext.config.load import Resolved
+    from openrlhf_ext.plan import Plan
+    from openrlhf_ext.record.progress import Progress
+    from openrlhf_ext.record.run_dir import RunDir
+
+POLL_SECONDS = 1.0
+
+
+def run_program(
+    resolved: Resolved, plan: Plan, recipe: Recipe, run: RunDir, progress: Progress, *, resume: bool
+) -> None:
+    """Run the program to its end on every rank and keep its model in the run directory."""
+    progress.phase("start Ray")
+    group = plan.groups[0]
+    connect(resolved.run.ray_address, worker_environment(plan.device, group.threads, resolved.run.kv_cache_gib))
+    progress.phase("import")
+    from openrlhf_ext import upstream
+
+    upstream.install()
+    from openrlhf_ext.topology import PlannedGroup, place
+    from openrlhf_ext.upstream.actors import ProgramActor
+
+    args = resolved.upstream_args()
+    unfinished = run.model.with_name(run.model.name + ".tmp")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    args.ckpt.output_dir, args.ckpt.path = str(unfinished), str(run.checkpoints)
+    args.ckpt.load_enable = resume
+    args.record = argparse.Namespace(run_dir=str(run.path), resume=resume)
+
+    progress.phase("place")
+    placed = place(plan, resolved.run.placement_timeout)
+    progress.phase("load model and data")
+    ranks = PlannedGroup(group, ProgramActor, placed[group.bundle_set])
+    _follow(ranks.async_run_method("run", recipe.program, args, recipe.substitutions), run, progress)
+    shutil.rmtree(run.model, ignore_errors=True)
+    unfinished.rename(run.model)
+
+
+def _follow(refs: list[ray.ObjectRef], run: RunDir, progress: Progress) -> None:
+    """Show what the ranks record until all are done; the first failure ends the run."""
+    import ray
+
+    from openrlhf_ext.record.rows import read_metrics
+
+    pending, shown = list(refs), 0
+    while pending:
+        done, pending = ray.wait(pending, timeout=POLL_SECONDS)
+        ray.get(done)
+        rows = read_metrics(run.metrics_file) if run.metrics_file.exists() else []
+        for row in rows[shown:]:
+            if "train/loss" in row:
+                values = {"loss": row["train/loss"], "eval_loss": row.get("eval/loss")}
+                progress.step(int(row["step"]), **{k: v for k, v in values.items() if v is not None})
+        shown = max(shown, len(rows))

@@ -1,0 +1,7 @@
+"""The methods, one file each. `METHODS` names what `train` can run; adding one is a file here and a line below."""
+
+from openrlhf_ext.methods.base import Recipe
+from openrlhf_ext.methods.grpo import GRPO
+from openrlhf_ext.methods.sft import SFT
+
+METHODS: dict[str, Recipe] = {"sft": SFT, "grpo": GRPO}

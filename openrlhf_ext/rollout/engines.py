@@ -1,0 +1,94 @@
+"""Rollout engines: vLLM with the run's task inside, comparable log-probs, and models that can be exchanged without a restart.
+
+Importing this module imports vLLM and OpenRLHF: late.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from ray.actor import ActorHandle
+from ray.util.placement_group import PlacementGroup
+
+from openrlhf_ext.rollout import executor
+from openrlhf_ext.rollout.deadline import wait_for
+from openrlhf_ext.upstream.engine import EngineActor, create_engines
+
+WORKER = "openrlhf_ext.upstream.rollout_worker.RolloutWorker"
+
+
+class RolloutEngine(EngineActor):
+    """One engine. ``task_options`` (JSON) reaches the executor, which upstream constructs without arguments, through the environment."""
+
+    async def __init__(self, *args, task_options: str, threads: int = 0, **kwargs) -> None:
+        os.environ[executor.TASK_VARIABLE] = task_options
+        if threads:
+            import torch
+
+            torch.set_num_threads(threads)
+        await super().__init__(*args, **kwargs)
+        await self.llm.collective_rpc("report_full_softmax")
+
+    async def load_checkpoint(self, directory: str) -> list[str]:
+        """Exchange the weights for those in ``directory``; returns the engine's parameters that were not filled."""
+        await self.llm.reset_prefix_cache()
+        unfilled = await self.llm.collective_rpc("load_checkpoint", args=(directory,))
+        return sorted({name for worker in unfilled for name in worker})
+
+    async def ready(self) -> int:
+        """Answers once the engine is up; the process id, for messages."""
+        return os.getpid()
+
+
+def start_engines(
+    count: int,
+    model: str,
+    task_options: Mapping[str, object],
+    *,
+    precision: str,
+    max_model_len: int,
+    placement_group: PlacementGroup,
+    cpus: float,
+    gpus: float,
+    seed: int,
+    threads: int = 0,
+    tensor_parallel_size: int = 1,
+    enforce_eager: bool = False,
+    enable_prefix_caching: bool = True,
+    gpu_memory_utilization: float = 0.9,
+    enable_sleep: bool = False,
+    max_num_seqs: int | None = None,
+) -> list[ActorHandle]:
+    """Start ``count`` engines for ``model`` that grade with the task of ``task_options``; returns before they are up."""
+    arguments: dict[str, object] = {"worker_extension_cls": WORKER, "task_options": json.dumps(dict(task_options)), "threads": threads}
+    if max_num_seqs:
+        arguments["max_num_seqs"] = max_num_seqs
+    return create_engines(
+        count,
+        model,
+        param_dtype=precision,
+        max_model_len=max_model_len,
+        placement_group=placement_group,
+        cpus=cpus,
+        gpus=gpus,
+        seed=seed,
+        tensor_parallel_size=tensor_parallel_size,
+        enforce_eager=enforce_eager,
+        enable_prefix_caching=enable_prefix_caching,
+        gpu_memory_utilization=gpu_memory_utilization,
+        enable_sleep=enable_sleep,
+        agent_func_path=str(Path(executor.__file__)),
+        engine_arguments=arguments,
+        actor_class=RolloutEngine,
+    )
+
+
+def load_checkpoint(engines: Sequence[ActorHandle], directory: str, timeout: float) -> None:
+    """Put the model in ``directory`` into running engines of the same shape; ValueError if it does not fill them."""
+    refs = [engine.load_checkpoint.remote(str(Path(directory).absolute())) for engine in engines]
+    for unfilled in wait_for(refs, f"loading {directory} into the engines", timeout):
+        if unfilled:
+            raise ValueError(f"{directory} does not fill the engine's model: {', '.join(unfilled[:5])} have no weights in it")

@@ -1,0 +1,371 @@
+"""The trainer that all rollout methods share: upstream's PPO steps inside a loop of ours.
+
+Ours are the prompt stream, kept rollouts, metrics, held-out evaluation, whole checkpoints with exact resume, deadlines, the check of
+every weight sync and the rollout/training log-prob gap. A method changes the experience maker (`methods/*_maker.py`) or overrides the
+hooks `after_rollout`, `after_experience` and `after_step`.
+
+Imported late: it pulls in torch, Ray, vLLM and OpenRLHF.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import signal
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import ray
+import torch
+from openrlhf.trainer.ppo_trainer import BasePPOTrainer
+from openrlhf.trainer.ppo_utils.experience import Experience
+
+from openrlhf_ext.checkpoint import latest_checkpoint, read_state, save_checkpoint
+from openrlhf_ext.evaluate.heldout import HeldOut
+from openrlhf_ext.losses.normalise import RunningNormaliser, temperature_at
+from openrlhf_ext.memory_use import process_gib, tree_gib
+from openrlhf_ext.record.progress import Progress
+from openrlhf_ext.record.run_dir import RunDir
+from openrlhf_ext.rollout.deadline import wait_for
+from openrlhf_ext.rollout.prompts import Prompt, PromptStream
+from openrlhf_ext.rollout.source import Rollout, RolloutSource, SamplingOptions
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """When what happens, in steps (one step = one rollout batch). 0 switches off."""
+
+    steps: int
+    eval_every: int = 0
+    eval_at_start: bool = True
+    eval_at_end: bool = True
+    save_every: int = 0
+    keep_checkpoints: int = 3
+    keep_rollouts_every: int = 1
+    final_temperature: float | None = None
+    sync_timeout: float = 600.0
+    step_timeout: float = 3600.0
+
+
+class Interrupted(RuntimeError):
+    """The run was asked to stop and has saved its state."""
+
+
+class RolloutTrainer(BasePPOTrainer):
+    """One run of a rollout method. ``fit`` is the whole loop and can be read in one sitting."""
+
+    def __init__(
+        self,
+        *,
+        strategy,
+        actor_group,
+        reference_group,
+        critic_group,
+        engines: Sequence[ray.actor.ActorHandle],
+        tokenizer,
+        source: RolloutSource,
+        sampling: SamplingOptions,
+        schedule: Schedule,
+        heldout: HeldOut | None,
+        run: RunDir,
+        progress: Progress,
+        maker_class: type,
+        normaliser: RunningNormaliser | None = None,
+        advantage_eps: float = 1e-4,
+    ) -> None:
+        super().__init__(strategy, actor_group, critic_group, None, reference_group, list(engines), tokenizer)
+        self.experience_maker = maker_class(
+            actor_group, critic_group, None, reference_group, self.kl_ctl, strategy, tokenizer
+        )
+        self.experience_maker.normaliser = normaliser
+        self.experience_maker.advantage_eps = advantage_eps
+        self.source, self.sampling, self.schedule = source, sampling, schedule
+        self.heldout, self.run, self.progress = heldout, run, progress
+        self.normaliser = normaliser
+        self.stop_requested = False
+        self._clock: dict[str, float] = {}
+        self._gap: dict[str, float] = {}
+        self._synced_tensors = 0
+
+    @property
+    def stream(self) -> PromptStream:
+        return self.source.stream
+
+    def fit(self, global_step: int = 0) -> int:
+        """Train to the end of the schedule; returns the last step. Raises :class:`Interrupted` after a requested stop."""
+        schedule = self.schedule
+        step = self._resume() or global_step
+        with self._stopping_on_signals():
+            if step == 0 and schedule.eval_at_start:
+                self.evaluate_heldout(0)
+            while step < schedule.steps:
+                step = self._one_step(step)
+                if self.stop_requested:
+                    self.save(step)
+                    raise Interrupted(f"stopped after step {step} of {schedule.steps}; go on with --resume")
+                if schedule.save_every and step % schedule.save_every == 0:
+                    self.save(step)
+        for tracker in (self.wandb_logger, self.tensorboard_logger):
+            if tracker is not None:
+                tracker.close()
+        return step
+
+    def _one_step(self, step: int) -> int:
+        started = time.perf_counter()
+        self._clock = {}
+        temperature = temperature_at(
+            step, self.schedule.steps, self.sampling.temperature, self.schedule.final_temperature
+        )
+        if self.schedule.final_temperature is not None:
+            self._set_temperature(temperature)
+        with self._timed("generate"):
+            rollout = self.source.rollout(
+                self.args.rollout.batch_size,
+                replace(self.sampling, temperature=temperature),
+                step=step + 1,
+                policy=f"step_{step}",
+            )
+        self.after_rollout(rollout, step)
+        status, step = self.train_step(rollout.samples, step)
+        with self._timed("record"):
+            if self.schedule.keep_rollouts_every and step % self.schedule.keep_rollouts_every == 0:
+                self.run.write_rollouts(f"step_{step:06d}", rollout.rows)
+        self.run.add_cost(**_cost(rollout))
+        metrics = self._metrics(rollout, status, temperature)
+        if self._eval_due(step):
+            metrics |= self.evaluate_heldout(step, record=False)
+        metrics |= {f"time/{name}": seconds for name, seconds in self._clock.items()}
+        metrics["time/step"] = time.perf_counter() - started
+        self.run.metrics(step, metrics)
+        self.after_step(step, metrics)
+        self._track(step, status, metrics)
+        self.progress.step(
+            step,
+            reward=metrics["rollout/reward_mean"],
+            correct=metrics["rollout/correct"],
+            length=metrics["rollout/response_length_mean"],
+            **{key.removeprefix("eval/"): value for key, value in metrics.items() if key.endswith("/accuracy")},
+        )
+        return step
+
+    def after_rollout(self, rollout: Rollout, step: int) -> None:
+        """Hook: the graded samples, before any model has seen them."""
+
+    def after_experience(self, experiences: list[Experience]) -> None:
+        """Hook: log-probs, KL and advantages are there; called before the update."""
+
+    def after_step(self, step: int, metrics: dict[str, float]) -> None:
+        """Hook: the step is recorded."""
+
+    def train_step(self, rollout_samples: list[Experience], global_step: int) -> tuple[dict, int]:
+        """Upstream's step; its experience phase also tells the rollout/training gap."""
+        maker = self.experience_maker
+        make = maker.make_experience_batch
+
+        def make_and_look(samples: list[Experience]) -> list[Experience]:
+            with self._timed("experience"):
+                experiences = make(samples)
+            self._gap = logprob_gap(experiences)
+            self.after_experience(experiences)
+            return experiences
+
+        maker.make_experience_batch = make_and_look
+        try:
+            return super().train_step(rollout_samples, global_step)
+        finally:
+            maker.make_experience_batch = make
+
+    def ppo_train(self, global_steps: int) -> dict:
+        with self._timed("train"):
+            return super().ppo_train(global_steps)
+
+    def broadcast_to_vllm(self) -> None:
+        """Send the weights to the engines; every sync is compared tensor by tensor, and a difference stops the run."""
+        with self._timed("sync"):
+            refs = self.actor_model_group.async_run_method("sync_engines")
+            self._synced_tensors = wait_for(refs, "the weight sync to the engines", self.schedule.sync_timeout)[0]
+
+    def evaluate_heldout(self, step: int, *, record: bool = True) -> dict[str, float]:
+        """Held-out metrics at ``step``; the graded responses go to ``rollouts/eval_*.jsonl``."""
+        if self.heldout is None:
+            return {}
+        self.progress.phase("evaluate")
+        with self._timed("eval"):
+            metrics, rows = self.heldout.run(
+                self._sample_heldout, step=step, with_samples=step in (0, self.schedule.steps)
+            )
+        self.run.write_rollouts(f"eval_{self.heldout.name}_{step:06d}", rows)
+        if record:
+            self.run.metrics(step, metrics | {"time/eval": self._clock["eval"]})
+        for tracker in (self.wandb_logger, self.tensorboard_logger):
+            if tracker is not None:
+                tracker.log_eval(step, metrics)
+        return metrics
+
+    def save(self, step: int) -> None:
+        """Write a whole checkpoint of ``step``, or leave the previous ones as they are."""
+        self.progress.phase("save")
+
+        def write_workers(directory: Path) -> None:
+            refs = self.actor_model_group.async_run_method("save_state", str(directory), {"step": step})
+            wait_for(refs, "saving the policy", self.schedule.step_timeout)
+
+        with self._timed("save"):
+            path = save_checkpoint(
+                self.run.checkpoints, step, write_workers, self._state(step), self.schedule.keep_checkpoints
+            )
+        self.run.event("save", step=step, path=path.name, seconds=round(self._clock["save"], 3))
+
+    def save_model(self, directory: Path) -> None:
+        """Write the policy as a Hugging Face model; complete or absent."""
+        unfinished = directory.with_name(directory.name + ".tmp")
+        shutil.rmtree(unfinished, ignore_errors=True)
+        refs = self.actor_model_group.async_run_method("save_hf", str(unfinished))
+        wait_for(refs, "saving the model", self.schedule.step_timeout)
+        shutil.rmtree(directory, ignore_errors=True)
+        unfinished.rename(directory)
+
+    def _state(self, step: int) -> dict:
+        return {
+            "step": step,
+            "stream": self.stream.state_dict(),
+            "groups_total": self.source.groups_total,
+            "normaliser": self.normaliser.state_dict() if self.normaliser else None,
+            "kl_coefficient": self.kl_ctl.value,
+        }
+
+    def _resume(self) -> int | None:
+        checkpoint = latest_checkpoint(self.run.checkpoints) if self.run.resumed else None
+        if checkpoint is None:
+            if self.run.resumed:
+                self.run.rewind(-1)
+            return None
+        state = read_state(checkpoint)
+        refs = self.actor_model_group.async_run_method("load_state", str(checkpoint))
+        wait_for(refs, f"loading {checkpoint.name}", self.schedule.step_timeout)
+        self.stream.load_state_dict(state["stream"])
+        self.source.groups_total = state["groups_total"]
+        if self.normaliser and state["normaliser"]:
+            self.normaliser.load_state_dict(state["normaliser"])
+        self.kl_ctl.value = state["kl_coefficient"]
+        self.run.rewind(state["step"])
+        self.broadcast_to_vllm()
+        self.progress.note(f"resumed from {checkpoint.name}")
+        return state["step"]
+
+    def _eval_due(self, step: int) -> bool:
+        schedule = self.schedule
+        if step == schedule.steps:
+            return schedule.eval_at_end
+        return bool(schedule.eval_every) and step % schedule.eval_every == 0
+
+    def _sample_heldout(self, prompts: Sequence[Prompt], temperature: float, samples: int) -> list[list[dict]]:
+        options = replace(self.sampling, temperature=temperature, top_p=1.0, samples_per_prompt=samples)
+        return self.source.sample(prompts, options)
+
+    def _set_temperature(self, temperature: float) -> None:
+        groups = [group for group in (self.actor_model_group, self.reference_model_group) if group is not None]
+        refs = [ref for group in groups for ref in group.async_run_method("set_temperature", temperature)]
+        wait_for(refs, "setting the temperature", self.schedule.sync_timeout)
+
+    def _metrics(self, rollout: Rollout, status: dict, temperature: float) -> dict[str, float]:
+        metrics = rollout_metrics(rollout) | train_metrics(status) | self._gap
+        metrics["rollout/temperature"] = temperature
+        metrics["health/synced_tensors"] = float(self._synced_tensors)
+        metrics["memory/driver_gib"], metrics["memory/tree_gib"] = process_gib(), tree_gib()
+        if self.normaliser:
+            metrics |= {f"train/normaliser_{k}": v for k, v in self.normaliser.state_dict().items() if v is not None}
+        return metrics
+
+    def _track(self, step: int, status: dict, metrics: dict[str, float]) -> None:
+        """The same numbers through upstream's W&B and TensorBoard loggers."""
+        for tracker in (self.wandb_logger, self.tensorboard_logger):
+            if tracker is not None:
+                tracker.log_train(step, metrics | {"generated_samples": status.get("generated_samples")})
+
+    @contextlib.contextmanager
+    def _timed(self, name: str) -> Iterator[None]:
+        if name in ("generate", "experience", "train", "sync"):
+            self.progress.phase(name)
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self._clock[name] = self._clock.get(name, 0.0) + time.perf_counter() - start
+
+    @contextlib.contextmanager
+    def _stopping_on_signals(self) -> Iterator[None]:
+        """The first Ctrl-C (or SIGTERM, as `ray job stop` sends) finishes the step and saves; the second ends at once."""
+
+        def request_stop(number: int, _frame: object) -> None:
+            if self.stop_requested:
+                raise KeyboardInterrupt
+            self.stop_requested = True
+            self.progress.note(f"{signal.Signals(number).name}: finishing this step, then saving (once more: end at once)")
+
+        previous = {number: signal.signal(number, request_stop) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in previous.items():
+                signal.signal(number, handler)
+
+
+def logprob_gap(experiences: Sequence[Experience]) -> dict[str, float]:
+    """|log pi_train - log pi_rollout| of the sampled tokens, both on the full softmax at the rollout temperature: mean and maximum."""
+    gaps = [
+        (e.action_log_probs - e.rollout_log_probs).abs()[e.action_mask.bool()]
+        for e in experiences
+        if e.rollout_log_probs is not None
+    ]
+    if not gaps:
+        return {}
+    gap = torch.cat(gaps).float()
+    return {"health/logprob_gap_mean": gap.mean().item(), "health/logprob_gap_max": gap.max().item()}
+
+
+def rollout_metrics(rollout: Rollout) -> dict[str, float]:
+    """Means over the batch: reward and its parts, correctness, length in tokens, truncation; and what was filtered or failed."""
+    rows = rollout.rows
+    rewards = torch.tensor([row["reward"] for row in rows])
+    lengths = [row["action_ranges"][0][1] - row["action_ranges"][0][0] for row in rows]
+    parts = {key: sum(row["extra_logs"][key] for row in rows) / len(rows) for key in rows[0]["extra_logs"]}
+    parts["verifier_errors"] = parts.pop("verifier_error") * len(rows)
+    return {
+        "rollout/reward_mean": rewards.mean().item(),
+        "rollout/reward_std": rewards.std().item(),
+        "rollout/response_length_mean": sum(lengths) / len(rows),
+        "rollout/truncated_rate": sum(row["truncated"] for row in rows) / len(rows),
+        "rollout/empty_rate": sum(length == 0 for length in lengths) / len(rows),
+        "rollout/prompts_consumed": float(rollout.prompts_consumed),
+        "rollout/groups_filtered": float(rollout.groups_filtered),
+        "rollout/groups_failed": float(rollout.groups_failed),
+    } | {f"rollout/{key}": value for key, value in parts.items()}
+
+
+STATUS_NAMES = {
+    "policy_loss": "train/policy_loss",
+    "critic_loss": "train/critic_loss",
+    "kl": "train/kl",
+    "logprobs_diff": "train/logprobs_diff",
+    "ppo_clip_ratio": "train/clip_ratio",
+    "ppo_kl": "train/ppo_kl",
+    "entropy_loss": "train/entropy",
+    "actor_grad_norm": "train/grad_norm",
+    "actor_lr": "train/lr",
+    "group_reward_std": "rollout/group_reward_std",
+    "advantage": "train/advantage_mean",
+}
+"""Upstream's status names -> ours; what is not here is in the rollout metrics already."""
+
+
+def train_metrics(status: dict) -> dict[str, float]:
+    return {ours: float(status[theirs]) for theirs, ours in STATUS_NAMES.items() if status.get(theirs) is not None}
+
+
+def _cost(rollout: Rollout) -> dict[str, int]:
+    generated = sum(row["action_ranges"][0][1] - row["action_ranges"][0][0] for row in rollout.rows)
+    trained = sum(len(row["observation_tokens"]) for row in rollout.rows)
+    return {"rollout_tokens": generated, "rollout_samples": len(rollout.rows), "train_tokens": trained}

@@ -1,0 +1,76 @@
+"""The Ray workers of a rollout method: upstream's policy and reference actors plus what a run of ours needs from them.
+
+Imported late and only inside Ray or by `launch.py`: it pulls in torch, DeepSpeed and OpenRLHF.
+"""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import numpy as np
+import torch
+from openrlhf.trainer.ray.launcher import ReferenceModelActor
+from openrlhf.trainer.ray.ppo_actor import PolicyModelActor
+
+from openrlhf_ext.upstream.actors import undecorated
+from openrlhf_ext.upstream.sync import verify_sync
+
+POLICY_TAG = "policy"
+
+
+class PolicyWorker(undecorated(PolicyModelActor)):  # type: ignore[misc]
+    """One rank of the policy: trains, sends its weights to the engines, saves and restores its whole state."""
+
+    def set_temperature(self, temperature: float) -> None:
+        """Log-probs are taken at the temperature that the rollout sampled with."""
+        self.actor.temperature = temperature
+
+    def sync_engines(self) -> int:
+        """Send the weights to the engines and compare what arrived, tensor by tensor; the number of tensors. WeightSyncError if they differ."""
+        self.broadcast_to_vllm()
+        return verify_sync(self.trainer)
+
+    def save_state(self, directory: str, client_state: dict) -> None:
+        """Write model, optimizer, scheduler and this rank's random state below ``directory`` (every rank calls it)."""
+        self.actor.model.save_checkpoint(directory, tag=POLICY_TAG, client_state=client_state, save_latest=False)
+        torch.save(_random_state(), Path(directory) / POLICY_TAG / f"random_rank{self._rank}.pt")
+
+    def load_state(self, directory: str) -> dict:
+        """Restore what :meth:`save_state` wrote; returns its ``client_state``."""
+        loaded, client_state = self.strategy.load_ckpt(self.actor.model, directory, tag=POLICY_TAG)
+        if loaded is None:
+            raise FileNotFoundError(f"no policy state in {directory}: the checkpoint is incomplete")
+        _restore_random_state(Path(directory) / POLICY_TAG / f"random_rank{self._rank}.pt")
+        return client_state
+
+    def save_hf(self, directory: str) -> None:
+        """Write the policy as a Hugging Face model with its tokenizer (every rank calls it; rank 0 writes)."""
+        self.strategy.save_model(self.actor, self.tokenizer, directory)
+
+
+class ReferenceWorker(undecorated(ReferenceModelActor)):  # type: ignore[misc]
+    """One rank of the frozen reference."""
+
+    def set_temperature(self, temperature: float) -> None:
+        self.model.temperature = temperature
+
+
+def _random_state() -> dict:
+    return {
+        "python": random.getstate(),
+        "numpy": np.random.get_state(),
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+    }
+
+
+def _restore_random_state(path: Path) -> None:
+    if not path.exists():  # a resume on another number of ranks has no state for the new ranks
+        return
+    state = torch.load(path, weights_only=False)
+    random.setstate(state["python"])
+    np.random.set_state(state["numpy"])
+    torch.set_rng_state(state["torch"])
+    if state["cuda"] and torch.cuda.is_available():
+        torch.cuda.set_rng_state_all(state["cuda"])
