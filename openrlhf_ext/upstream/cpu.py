@@ -82,7 +82,15 @@ def _strategy(module: ModuleType) -> Iterator[None]:
     hooks.stand_in(CpuStrategy, module, "DeepspeedStrategy")
 
 
+def _no_compiled_collectives(module: ModuleType) -> Iterator[None]:
+    yield
+    if no_cuda():
+        # deepspeed/comm/torch.py:31 compiles a shared-memory all-reduce with g++ (75 s, and a compiler must be there): gloo does the same.
+        module.build_shm_op = lambda: None  # type: ignore[attr-defined]
+
+
 HOOKS: dict[str, hooks.Hook] = {
+    "deepspeed.comm.torch": _no_compiled_collectives,
     "openrlhf.models.ring_attn_utils": _padding,
     "openrlhf.trainer.ppo_utils.replay_buffer": _facade,
     "openrlhf.trainer.ray.launcher": _facade,
