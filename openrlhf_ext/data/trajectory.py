@@ -28,7 +28,7 @@ class Trajectory(TypedDict):
     truncated: bool
     extra_logs: dict[str, float]
     id: NotRequired[str]
-    problem_id: NotRequired[str]
+    problem_id: NotRequired[str | int]
     sample: NotRequired[int]
     task: NotRequired[str]
     policy: NotRequired[str]
@@ -48,7 +48,7 @@ def problems(row: Mapping[str, object]) -> list[str]:
 
 
 def _type_faults(row: Mapping[str, object]) -> Iterator[tuple[str, str]]:
-    for name in ("prompt", "label", "id", "problem_id", "task", "policy", "text"):
+    for name in ("prompt", "label", "id", "task", "policy", "text"):
         if name in row and not isinstance(row[name], str):
             yield name, f"expected text, found {_kind(row[name])}"
     for name in ("observation_tokens", "step_starts"):
@@ -63,6 +63,8 @@ def _type_faults(row: Mapping[str, object]) -> Iterator[tuple[str, str]]:
         yield "rollout_log_probs", f"expected a list of numbers or null, found {_kind(row['rollout_log_probs'])}"
     if "truncated" in row and not isinstance(row["truncated"], bool):
         yield "truncated", f"expected true or false, found {_kind(row['truncated'])}"
+    if "problem_id" in row and type(row["problem_id"]) not in (str, int):
+        yield "problem_id", f"expected text or a whole number, found {_kind(row['problem_id'])}"
     if "sample" in row and not _all_of([row["sample"]], int):
         yield "sample", f"expected a whole number, found {_kind(row['sample'])}"
     extra = row.get("extra_logs", {})
@@ -182,7 +184,9 @@ def _write_parquet(path: Path, rows: Iterable[Trajectory]) -> int:
     import pyarrow
     import pyarrow.parquet
 
-    table = pyarrow.Table.from_pylist([{**row, "extra_logs": json.dumps(row["extra_logs"])} for row in rows])
+    stored = [{**row, "extra_logs": json.dumps(row["extra_logs"])} for row in rows]
+    columns = dict.fromkeys(key for row in stored for key in row)
+    table = pyarrow.table({key: [row.get(key) for row in stored] for key in columns})
     pyarrow.parquet.write_table(table, path)
     return table.num_rows
 

@@ -1,0 +1,163 @@
+"""Which metrics share a chart, in which order, and what a reader should know about each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One chart. `keys` are metric names or patterns in drawing order; `hide` takes names out of the patterns."""
+
+    section: str
+    title: str
+    text: str
+    keys: tuple[str, ...]
+    hide: tuple[str, ...] = ()
+    log: bool = False
+    zero: bool = False
+    stacked: bool = False
+
+    def chosen(self, available: Iterable[str]) -> list[str]:
+        """The available metric names that belong here, in the panel's order."""
+        available = list(available)
+        found = [key for pattern in self.keys for key in available if fnmatchcase(key, pattern)]
+        return [key for key in dict.fromkeys(found) if not any(fnmatchcase(key, pattern) for pattern in self.hide)]
+
+
+LEARNING, OPTIMISATION, HEALTH, COST = "Learning", "Optimisation", "Health", "Time and memory"
+
+PANELS = (
+    Panel(
+        LEARNING,
+        "Held-out accuracy",
+        "Share of held-out problems solved; bars are 95 % intervals.",
+        ("eval/*/accuracy", "eval/*/pass@*"),
+        zero=True,
+    ),
+    Panel(
+        LEARNING,
+        "Reward",
+        "Mean over the sampled responses; the band is one standard deviation over samples.",
+        ("rollout/reward_mean", "rollout/reward"),
+    ),
+    Panel(LEARNING, "Held-out reward", "Mean reward of greedy answers to held-out problems.", ("eval/*/reward",)),
+    Panel(
+        LEARNING,
+        "Reward parts",
+        "What the reward is made of, before weighting.",
+        ("rollout/outcome", "rollout/process", "rollout/length_reward", "rollout/reward_*"),
+        hide=("rollout/reward_mean", "rollout/reward_std"),
+    ),
+    Panel(
+        LEARNING,
+        "Solved in training",
+        "Share of sampled responses that are correct.",
+        ("rollout/correct", "rollout/accuracy", "rollout/pass_rate"),
+        zero=True,
+    ),
+    Panel(
+        LEARNING,
+        "Response length",
+        "Mean number of tokens.",
+        ("rollout/response_length_mean", "rollout/response_length", "eval/*/length"),
+    ),
+    Panel(
+        LEARNING,
+        "Unfinished",
+        "Share of responses cut off by the token limit.",
+        ("rollout/truncated_rate", "eval/*/unfinished"),
+        zero=True,
+    ),
+    Panel(
+        LEARNING,
+        "Loss",
+        "The training objective, and the same on held-out data where it was measured.",
+        (
+            "train/loss",
+            "train/gpt_loss",
+            "eval/loss",
+            "eval/*/loss",
+            "eval/gpt_loss",
+            "train/policy_loss",
+            "train/actor_loss",
+        ),
+    ),
+    Panel(
+        LEARNING,
+        "Preference accuracy",
+        "Share of pairs in which the chosen response scores higher.",
+        ("train/acc*", "eval/acc*"),
+        zero=True,
+    ),
+    Panel(
+        OPTIMISATION,
+        "KL to the reference",
+        "How far the policy has moved from its start.",
+        ("train/kl", "train/kl_*", "rollout/kl"),
+    ),
+    Panel(
+        OPTIMISATION,
+        "Entropy",
+        "Of the policy's next-token distribution; near 0 means that it no longer explores.",
+        ("train/entropy", "train/entropy_*"),
+    ),
+    Panel(OPTIMISATION, "Value loss", "Loss of the value model.", ("train/value_loss", "train/critic_loss")),
+    Panel(OPTIMISATION, "Gradient norm", "Before clipping.", ("train/grad_norm", "train/*_grad_norm"), log=True),
+    Panel(
+        OPTIMISATION,
+        "Clipped share",
+        "Share of tokens on which the policy ratio was clipped.",
+        ("train/clip*", "train/*clip_ratio"),
+    ),
+    Panel(OPTIMISATION, "Learning rate", "", ("train/lr", "train/*_lr"), zero=True),
+    Panel(
+        HEALTH,
+        "Rollout and training log-probs",
+        "Difference for the same tokens; it should stay at rounding error.",
+        ("health/logprob_gap_mean", "health/logprob_gap_max"),
+        log=True,
+    ),
+    Panel(COST, "Time per step", "Seconds by phase.", ("time/*",), hide=("time/elapsed", "time/step"), stacked=True),
+    Panel(COST, "Memory", "GiB of the driver and of the whole process tree.", ("memory/*",), zero=True),
+)
+
+QUIET = (
+    "rollout/reward_std",
+    "rollout/tokens_total",
+    "rollout/samples_total",
+    "train/tokens_total",
+    "time/elapsed",
+    "time/step",
+    "eval/*/count",
+    "health/sync_digest_ok",
+)
+"""Metrics that are shown in other forms than a curve of their own."""
+
+
+def label(key: str, group: Iterable[str] = ()) -> str:
+    """A curve's name within its panel: without the prefix, and without the part that all names of the panel share."""
+    group = list(group)
+    bare = key.split("/", 1)[1].replace("_", " ")
+    prefix = key.split("/", 1)[0]
+    if prefix == "eval":
+        suite, _, measure = key.split("/", 1)[1].rpartition("/")
+        measures = {name.rpartition("/")[2] for name in group if name.startswith("eval/")}
+        suites = {name.split("/", 1)[1].rpartition("/")[0] for name in group if name.startswith("eval/")}
+        words = [suite] if suite and (len(suites) > 1 or len(measures) < 2) else []
+        words += [measure.replace("_", " ")] if len(measures) > 1 else []
+        if any(not name.startswith("eval/") for name in group):
+            words.append("held out")
+        return " ".join(words) or measure
+    if any(name.startswith("eval/") for name in group):
+        return "training prompts" if len(group) == 2 else f"{bare} (training)"
+    return bare
+
+
+def leftover(available: Iterable[str]) -> list[str]:
+    """Metrics that no panel shows: each gets a small chart of its own, so that nothing recorded stays unseen."""
+    available = list(available)
+    shown = {key for panel in PANELS for key in panel.chosen(available)}
+    return [key for key in available if key not in shown and not any(fnmatchcase(key, pattern) for pattern in QUIET)]
