@@ -99,16 +99,12 @@ class Batch:
     forward_batches_per_rank: int
     """Micro-batches per rank of the log-prob pass (0 for sft)."""
     episodes: int
-    steps_per_episode: int | None
+    steps_per_episode: float | None
+    """Rollouts: prompts flow on from one episode into the next, so this need not be whole."""
     steps: int | None
     optimizer_steps: int | None
     """Length of the learning-rate schedule."""
     warmup_steps: int | None
-
-    @property
-    def unused_rows(self) -> int | None:
-        """Prompts of an episode that do not fill a last batch; the trainer leaves them out."""
-        return None if self.rows is None else self.rows - self.prompts_per_step * (self.steps_per_episode or 0)
 
 
 @dataclass(frozen=True)
@@ -353,8 +349,7 @@ def _rollout_batch(resolved: Settings, rows: int | None) -> Batch:
     per_step, episodes = prompts * samples, resolved.get("train.num_episodes")
     updates = per_step // train_batch * resolved.get("train.max_epochs")
     rows = _limit(rows, resolved.get("data.max_samples"))
-    per_episode = None if rows is None else rows // prompts
-    steps = _limit(None if per_episode is None else per_episode * episodes, resolved.get("grpo.max_steps"))
+    steps = resolved.get("grpo.max_steps") or (None if rows is None else rows * episodes // prompts)
     total = None if steps is None else steps * updates
     return Batch(
         rows=rows,
@@ -368,7 +363,7 @@ def _rollout_batch(resolved: Settings, rows: int | None) -> Batch:
         updates_per_step=updates,
         forward_batches_per_rank=math.ceil(per_step / resolved.get("rollout.micro_batch_size") / parallel),
         episodes=episodes,
-        steps_per_episode=per_episode,
+        steps_per_episode=None if rows is None else rows / prompts,
         steps=steps,
         optimizer_steps=total,
         warmup_steps=_warmup(total, resolved.get("actor.lr_warmup_ratio"), resolved.get("actor.lr_scheduler")),
@@ -411,10 +406,6 @@ def _notes(
     resolved: Settings, device: str, engines: tuple[Engine, ...], batch: Batch, model: ModelShape | None
 ) -> list[str]:
     notes = []
-    if engines and batch.unused_rows:
-        notes.append(
-            f"each episode leaves out {batch.unused_rows} of {batch.rows} prompts: they do not fill a last batch"
-        )
     if batch.warmup_steps:
         notes.append(f"learning-rate warm-up over {batch.warmup_steps} updates: the first update has rate 0")
     if device == "cpu" and engines and model:

@@ -87,13 +87,14 @@ def _batch(plan: Plan) -> str:
 
 def _length(plan: Plan) -> str:
     b = plan.batch
-    if b.rows is None:
+    if b.steps is None:
         return "not known: the data cannot be read here"
-    pass_name = "episode" if plan.engines else "epoch"
-    return (
-        f"{b.rows} rows, {b.steps_per_episode} steps per {pass_name}, {b.episodes} {pass_name}s at most: "
-        f"{b.steps} steps, {b.optimizer_steps} optimizer updates"
-    )
+    updates = f"{b.steps} steps, {b.optimizer_steps} optimizer updates"
+    if b.rows is None or b.steps_per_episode is None:
+        return updates
+    if plan.engines:
+        return f"{updates}; {b.rows} prompts, {b.steps * b.prompts_per_step / b.rows:.2f} passes over them"
+    return f"{updates}; {b.rows} rows, {b.steps_per_episode:g} steps per epoch, {b.episodes} epochs"
 
 
 def _placement(plan: Plan, cluster: Cluster) -> str:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import functools
 import types
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal, Union, get_args, get_origin
 
@@ -43,11 +44,12 @@ class Knob:
     upstream: bool = False
 
 
-def knobs(method: str) -> dict[str, Knob]:
+@functools.cache
+def knobs(method: str) -> Mapping[str, Knob]:
     """All keys of ``method`` except the open ``task.*`` ones."""
     table = {key: _upstream_knob(key, option) for key, option in destinations(PROGRAM_OF_METHOD[method]).items()}
     table.update({key: _our_knob(key, hint, default) for key, (hint, default) in our_fields(method).items()})
-    return table
+    return types.MappingProxyType(table)
 
 
 def closest(key: str, known: Iterable[str]) -> str:

@@ -233,7 +233,7 @@ def _derive(method: str, values: dict[str, object], origins: dict[str, str], pre
         "local_rank": -1,
     }
     if PROGRAM_OF_METHOD[method] == "ppo":
-        derived["reward.remote_url"] = str(Path(__file__).parents[1] / "rollout" / "reward_entry.py")
+        derived["reward.remote_url"] = str(Path(__file__).parents[1] / "rollout" / "executor.py")
     problems = []
     for key, value in derived.items():
         if key in origins and values[key] != value:
@@ -292,7 +292,7 @@ def _nest(flat: dict[str, object]) -> dict:
 def _flatten(nested: dict, prefix: str = "") -> dict[str, object]:
     flat: dict[str, object] = {}
     for key, value in nested.items():
-        if isinstance(value, dict) and prefix != "task.":
+        if isinstance(value, dict):
             flat |= _flatten(value, f"{prefix}{key}.")
         else:
             flat[f"{prefix}{key}"] = value

@@ -19,8 +19,8 @@ METHOD_DEFAULTS: dict[str, dict[str, object]] = {
         "rollout.n_samples_per_prompt": 8,
         "vllm.num_engines": 1,
         "data.label_key": "label",
-        "eval.temperature": 0.0,
-        "eval.n_samples_per_prompt": 1,
+        "eval.temperature": 1.0,
+        "eval.n_samples_per_prompt": 8,
     },
 }
 """Where OpenRLHF's own default would make another method of it, or make it unusable on one machine."""

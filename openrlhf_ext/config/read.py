@@ -42,7 +42,7 @@ class Setting:
 
 
 def read_file(path: str) -> list[Setting]:
-    """Settings of a YAML file, nested sections flattened to dotted keys (``task`` one level only).
+    """Settings of a YAML file, nested sections flattened to dotted keys.
 
     Raises:
         ConfigError: no such file, not YAML, not a mapping, or one key given twice.
@@ -91,8 +91,7 @@ def _walk(loader: yaml.SafeLoader, node: yaml.Node, prefix: str, path: str) -> I
         raise ConfigError([Problem(f"{path} line {line}", "expected `key: value` pairs", "see examples/configs")])
     for key_node, value_node in node.value:
         key = f"{prefix}{loader.construct_object(key_node, deep=True)}"
-        below_task = key.startswith("task.")
-        if isinstance(value_node, yaml.MappingNode) and value_node.value and not below_task:
+        if isinstance(value_node, yaml.MappingNode) and value_node.value:
             yield from _walk(loader, value_node, f"{key}.", path)
         else:
             yield Setting(

@@ -40,6 +40,8 @@ class Run:
     """Seconds to wait for an engine or a model to come up."""
     sync_timeout: float = 600.0
     """Seconds to wait for one weight sync."""
+    step_timeout: float = 3600.0
+    """Seconds to wait for one phase of a step: generation, the update, a save."""
     keep_rollouts: int = 1
     """Write the sampled trajectories of every n-th step to ``rollouts/``; 0 = of none."""
     tensorboard: bool = True
@@ -72,12 +74,15 @@ class Grpo:
     final_temperature: float | None = None
     """T_end: sampling temperature goes exponentially from ``rollout.temperature`` to this over the run; null = constant."""
     max_steps: int | None = None
-    """Stop after this many rollout batches; null = ``train.num_episodes`` passes over the prompts."""
+    """End after exactly this many rollout batches; null = ``train.num_episodes`` passes over the prompts."""
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Held-out evaluation inside training; data, interval and sampling are OpenRLHF's ``eval.*`` keys."""
+    """Held-out evaluation inside training, every ``eval.steps`` steps: greedy answers to the rows of ``eval.dataset``.
+
+    With ``sample_rows`` also pass@k, k = ``eval.n_samples_per_prompt`` answers at ``eval.temperature``, before and after training.
+    """
 
     at_start: bool = True
     """Evaluate before the first update (if ``eval.dataset`` is given)."""
@@ -86,7 +91,7 @@ class Evaluation:
     limit: int | None = None
     """Use only the first n rows of ``eval.dataset``."""
     sample_rows: int = 0
-    """Sample ``eval.n_samples_per_prompt`` answers at ``eval.temperature`` for the first n rows, before and after: pass@k."""
+    """pass@k on the first n of these rows; 0 = no pass@k."""
 
 
 NAMESPACES: dict[str, type] = {"run": Run, "grpo": Grpo, "evaluation": Evaluation}

@@ -1,0 +1,114 @@
+"""Batch arithmetic: sizes that do not divide make OpenRLHF drop samples, mix optimizer windows, or hang a rank."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from openrlhf_ext.config.problem import Problem
+
+if TYPE_CHECKING:
+    from openrlhf_ext.config.load import Resolved
+
+
+def batch_problems(resolved: Resolved) -> list[Problem]:
+    """All arithmetic problems; nothing where a size itself is not positive (``check_range`` reports that)."""
+    sizes = ["train.batch_size", "train.micro_batch_size", "ds.ring_attn_size", "ds.tensor_parallel_size"]
+    if resolved.program == "ppo":
+        sizes += ["rollout.batch_size", "rollout.n_samples_per_prompt", "rollout.micro_batch_size"]
+        sizes += ["actor.num_nodes", "actor.num_gpus_per_node", "ref.num_nodes", "ref.num_gpus_per_node"]
+    else:
+        sizes += ["run.nodes", "run.ranks_per_node"]
+    if any(resolved.get(key) < 1 for key in sizes):
+        return []
+    if resolved.program != "ppo":
+        return list(
+            _update(resolved, resolved.get("run.nodes") * resolved.get("run.ranks_per_node"), "run.ranks_per_node")
+        )
+    return list(_rollout(resolved))
+
+
+def _rollout(resolved: Resolved) -> Iterator[Problem]:
+    get = resolved.get
+    ranks = get("actor.num_nodes") * get("actor.num_gpus_per_node")
+    yield from _update(resolved, ranks, "actor.num_gpus_per_node")
+
+    prompts, samples = get("rollout.batch_size"), get("rollout.n_samples_per_prompt")
+    per_step, train_batch, forward = prompts * samples, get("train.batch_size"), get("rollout.micro_batch_size")
+    if per_step % train_batch:
+        what = (
+            f"{per_step} samples per step (rollout.batch_size {prompts} x rollout.n_samples_per_prompt {samples}) are not "
+            f"a multiple of {train_batch}: gradients of one step would run over into the next"
+        )
+        yield Problem(resolved.where("train.batch_size"), what, f"--train.batch_size {_divisor(per_step, train_batch)}")
+    if not get("train.dynamic_batch_enable"):
+        yield from _forward(resolved, per_step, forward, ranks)
+    if get("algo.kl.init_coef") > 0:
+        yield from _reference(resolved, per_step, forward)
+
+    generate = get("rollout.vllm_generate_batch_size")
+    if generate != prompts:
+        what = f"{generate} prompts per engine call, but a step trains on rollout.batch_size {prompts}"
+        yield Problem(resolved.where("rollout.vllm_generate_batch_size"), what, "leave it out")
+
+
+def _update(resolved: Resolved, ranks: int, ranks_key: str) -> Iterator[Problem]:
+    """DeepSpeed's identity: batch = micro-batch x accumulation x data-parallel ranks."""
+    replica = resolved.get("ds.ring_attn_size") * resolved.get("ds.tensor_parallel_size")
+    if ranks % replica:
+        what = f"{ranks} ranks do not divide into replicas of {replica} (ring attention x tensor parallel)"
+        yield Problem(resolved.where(ranks_key), what, f"a multiple of {replica} ranks")
+        return
+    if resolved.get("train.dynamic_batch_enable"):
+        return
+    batch, micro, parallel = resolved.get("train.batch_size"), resolved.get("train.micro_batch_size"), ranks // replica
+    if batch % (micro * parallel):
+        unit = micro * parallel
+        what = f"{batch} is not a multiple of {unit} (train.micro_batch_size {micro} x {parallel} data-parallel ranks)"
+        fix = f"--train.batch_size {max(unit, batch // unit * unit)} or another micro-batch size or number of ranks"
+        yield Problem(resolved.where("train.batch_size"), what, fix)
+
+
+def _forward(resolved: Resolved, per_step: int, forward: int, ranks: int) -> Iterator[Problem]:
+    """Every rank must get the same number of samples, or one waits in a collective for ever."""
+    parallel = max(1, ranks // (resolved.get("ds.ring_attn_size") * resolved.get("ds.tensor_parallel_size")))
+    if per_step % (forward * parallel):
+        what = (
+            f"{per_step} samples per step are not a multiple of {forward * parallel} (rollout.micro_batch_size {forward} x "
+            f"{parallel} data-parallel ranks): ranks would train on unequal numbers of samples"
+        )
+        fix = f"--rollout.micro_batch_size {_divisor(per_step // parallel, forward)}"
+        if per_step % parallel:
+            fix = f"a number of ranks that divides {per_step}"
+        yield Problem(resolved.where("rollout.micro_batch_size"), what, fix)
+
+
+def _reference(resolved: Resolved, per_step: int, forward: int) -> Iterator[Problem]:
+    replica = resolved.get("ds.ring_attn_size") * resolved.get("ds.tensor_parallel_size")
+    ranks = resolved.get("ref.num_nodes") * resolved.get("ref.num_gpus_per_node")
+    if ranks % replica:
+        what = f"{ranks} ranks do not divide into replicas of {replica}"
+        yield Problem(resolved.where("ref.num_gpus_per_node"), what, f"a multiple of {replica} ranks")
+        return
+    parallel = ranks // replica
+    batch, micro = resolved.get("train.batch_size"), resolved.get("train.micro_batch_size")
+    if batch % (micro * parallel) and not resolved.get("train.dynamic_batch_enable"):
+        what = (
+            f"{parallel} reference ranks: DeepSpeed checks train.batch_size {batch} = train.micro_batch_size {micro} x "
+            f"accumulation x ranks for the reference too"
+        )
+        yield Problem(resolved.where("ref.num_gpus_per_node"), what, f"a number of ranks that divides {batch // micro}")
+    batches = -(-per_step // forward)
+    if resolved.get("ds.zero_stage") == 3 and batches % parallel:
+        what = f"{batches} micro-batches over {parallel} ranks of a ZeRO-3 reference: one rank would wait for ever"
+        yield Problem(resolved.where("ref.num_gpus_per_node"), what, f"a number of ranks that divides {batches}")
+    elif batches < parallel:
+        what = f"{batches} micro-batches are fewer than {parallel} reference ranks"
+        yield Problem(
+            resolved.where("ref.num_gpus_per_node"), what, "fewer ranks or a smaller rollout.micro_batch_size"
+        )
+
+
+def _divisor(total: int, near: int) -> int:
+    """The divisor of ``total`` closest to ``near``."""
+    return min((d for d in range(1, total + 1) if total % d == 0), key=lambda d: (abs(d - near), -d))

