@@ -43,7 +43,7 @@ def token_problems(
         tokenizer = AutoTokenizer.from_pretrained(folder, use_fast=not resolved.get("data.disable_fast_tokenizer"))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         return [Problem(where, f"its tokenizer does not load: {error}", "save the tokenizer beside the model again")]
-    found = list(_special(where, tokenizer, model))
+    found = list(special_problems(where, tokenizer, model))
     if resolved.get("data.apply_chat_template") and not tokenizer.chat_template:
         what = "the tokenizer has no chat template"
         return [
@@ -53,12 +53,13 @@ def token_problems(
     for data in (train, held_out):
         if data and data.rows:
             rows = list(_rendered(resolved, data, tokenizer))
-            found += _round_trip(where, rows, tokenizer)
+            found += round_trip_problems(where, rows, tokenizer)
             found += _lengths(resolved, data, rows, tokenizer)
     return found
 
 
-def _special(where: str, tokenizer: PreTrainedTokenizerBase, model: ModelShape | None) -> Iterator[Problem]:
+def special_problems(where: str, tokenizer: PreTrainedTokenizerBase, model: ModelShape | None) -> Iterator[Problem]:
+    """No end token, or more tokens than the model knows."""
     if tokenizer.eos_token_id is None:
         what = "the tokenizer has no end-of-sequence token: answers would never end"
         yield Problem(where, what, "set eos_token in the tokenizer and save it again")
@@ -88,7 +89,7 @@ def _chat(value: object, output: object, tokenizer: PreTrainedTokenizerBase) -> 
     return prompt, tokenizer.apply_chat_template(messages + answer, tokenize=False)[len(prompt) :]
 
 
-def _round_trip(where: str, rows: Sequence[Text], tokenizer: PreTrainedTokenizerBase) -> Iterator[Problem]:
+def round_trip_problems(where: str, rows: Sequence[Text], tokenizer: PreTrainedTokenizerBase) -> Iterator[Problem]:
     """The first loss of each kind: empty ids, unknown tokens, letters that do not come back, blanks that do not."""
     sample = rows[:: max(1, len(rows) // ROUND_TRIPS)]
     kinds: dict[str, Problem] = {}

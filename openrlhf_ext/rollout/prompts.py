@@ -10,8 +10,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-import torch
-
 
 @dataclass(frozen=True)
 class Prompt:
@@ -54,6 +52,8 @@ class PromptStream:
     def _order(self, episode: int) -> list[int]:
         if not self.shuffle:
             return list(range(len(self.prompts)))
+        import torch
+
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + episode)
         return torch.randperm(len(self.prompts), generator=generator).tolist()
 
