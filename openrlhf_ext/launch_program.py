@@ -7,6 +7,7 @@ import shutil
 from typing import TYPE_CHECKING
 
 from openrlhf_ext.methods.base import Recipe
+from openrlhf_ext.record.trackers import enable_wandb
 from openrlhf_ext.session import connect, worker_environment
 
 if TYPE_CHECKING:
@@ -24,9 +25,13 @@ def run_program(
     resolved: Resolved, plan: Plan, recipe: Recipe, run: RunDir, progress: Progress, *, resume: bool
 ) -> None:
     """Run the program to its end on every rank and keep its model in the run directory."""
+    args = resolved.upstream_args()
     progress.phase("start Ray")
     group = plan.groups[0]
-    connect(resolved.run.ray_address, worker_environment(plan.device, group.threads, resolved.run.kv_cache_gib))
+    environment = worker_environment(plan.device, group.threads, resolved.run.kv_cache_gib)
+    if resolved.run.wandb:
+        environment |= enable_wandb(args, run.path)
+    connect(resolved.run.ray_address, environment)
     progress.phase("import")
     from openrlhf_ext import upstream
 
@@ -34,7 +39,6 @@ def run_program(
     from openrlhf_ext.topology import PlannedGroup, place
     from openrlhf_ext.upstream.actors import ProgramActor
 
-    args = resolved.upstream_args()
     unfinished = run.model.with_name(run.model.name + ".tmp")
     shutil.rmtree(unfinished, ignore_errors=True)
     args.ckpt.output_dir, args.ckpt.path = str(unfinished), str(run.checkpoints)

@@ -6,6 +6,7 @@ import json
 from typing import TYPE_CHECKING
 
 from openrlhf_ext.methods.base import Recipe
+from openrlhf_ext.record.trackers import enable_wandb
 from openrlhf_ext.session import connect, warm_workers, worker_environment
 
 if TYPE_CHECKING:
@@ -26,8 +27,12 @@ ENGINE_IMPORTS = ("openrlhf_ext.rollout.engines", "openrlhf_ext.upstream.rollout
 
 def run_rollout_method(resolved: Resolved, plan: Plan, recipe: Recipe, run: RunDir, progress: Progress) -> None:
     """Train, save the model into the run directory."""
+    args = resolved.upstream_args()
     progress.phase("start Ray")
-    connect(resolved.run.ray_address, worker_environment(plan.device, _threads(plan), resolved.run.kv_cache_gib))
+    environment = worker_environment(plan.device, _threads(plan), resolved.run.kv_cache_gib)
+    if resolved.run.wandb:
+        environment |= enable_wandb(args, run.path)
+    connect(resolved.run.ray_address, environment)
     # Workers import while this process does.
     warm_workers([POLICY_IMPORTS] * sum(g.ranks for g in plan.groups) + [ENGINE_IMPORTS] * len(plan.engines))
 
@@ -48,7 +53,6 @@ def run_rollout_method(resolved: Resolved, plan: Plan, recipe: Recipe, run: RunD
     from openrlhf_ext.trainer import RolloutTrainer
     from openrlhf_ext.workers import PolicyWorker, ReferenceWorker
 
-    args = resolved.upstream_args()
     strategy = get_strategy(args)
     model = args.actor.model_name_or_path
 

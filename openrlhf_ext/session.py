@@ -20,7 +20,8 @@ CPU_ENVIRONMENT = {
     # Compiling the entropy or the sampler costs more than a small run.
     "TORCHDYNAMO_DISABLE": "1",
     "VLLM_CPU_OMP_THREADS_BIND": "nobind",
-    # DeepSpeed would compile a shared-memory op with g++ for a minute.
+    # Phases alternate between processes: threads that spin while they wait would steal the next phase's cores.
+    "OMP_WAIT_POLICY": "PASSIVE",
     "DS_ACCELERATOR": "cpu",
 }
 
@@ -44,9 +45,9 @@ def connect(address: str, environment: Mapping[str, str]) -> bool:
 
     ``address``: ``auto`` = the cluster that ``RAY_ADDRESS`` names, else our own; ``local`` = our own; anything else is an address.
     """
+    os.environ.update(environment)
     if ray.is_initialized():
         return False
-    os.environ.update(environment)
     runtime = {"env_vars": dict(environment), "worker_process_setup_hook": SETUP_HOOK}
     target = os.environ.get("RAY_ADDRESS") if address == "auto" else None if address == "local" else address
     if target:
