@@ -1,5 +1,10 @@
-"""`prepare game24-traces`: search traces of the puzzles as sft.jsonl."""
+"""Makes sft.jsonl with search traces {"input", "output", "nodes"} of the puzzles.
 
+Every puzzle is searched several times in random order; each search is pruned to every number of nodes in the range. With
+--tokenizer, short.jsonl, medium.jsonl and long.jsonl hold the rows of one length bucket (tokens of input + output).
+"""
+
+import argparse
 import os
 import random
 import sys
@@ -9,17 +14,62 @@ from functools import partial
 from pathlib import Path
 
 from openrlhf_ext.data.long_cot import TraceRecord, case_records, without_duplicates
-from openrlhf_ext.prepare.files import Row, read_jsonl, write_jsonl
+from openrlhf_ext.prepare.arguments import at_least, integer_range
+from openrlhf_ext.prepare.tokenizers import open_tokenizer
 from openrlhf_ext.tasks.base import LabelError
 from openrlhf_ext.tasks.game24.puzzles import is_solvable
 from openrlhf_ext.tasks.game24.task import read_case
 from openrlhf_ext.tasks.game24.traces import FORMATS, rewrite
+from openrlhf_ext.tasks.rows import Row, read_rows, write_jsonl
+
+HELP = "search traces of the 24-point game for supervised training"
+EXAMPLE = "--puzzles data/game24/train.jsonl --out data/game24 --nodes 6-11 --format v2"
 
 BUCKETS = {"short": (0, 300), "medium": (300, 550), "long": (550, 1100)}
 VALIDATION_SHARE = 0.01
 CASES_PER_BATCH = 16
 
 Case = tuple[int, list[int], int]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--puzzles", type=Path, required=True, metavar="FILE", help="train.jsonl of game24-puzzles")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR")
+    parser.add_argument("--searches", type=at_least(1), default=3, help="searches per puzzle (default 3)")
+    parser.add_argument("--nodes", type=integer_range, default=(6, 17), metavar="LOW-HIGH", help="default 6-17")
+    parser.add_argument("--format", choices=FORMATS, default="v3", help="default v3")
+    parser.add_argument("--seed", type=int, default=42)
+    parser.add_argument("--tokenizer", metavar="M", help="also write length buckets, measured with this tokenizer")
+    parser.add_argument("--buckets", type=bucket_bounds, default=BUCKETS, metavar="A,B,C", help="default 300,550,1100")
+    parser.add_argument("--validation", action="store_true", help="move 1%% of the rows to validation.jsonl")
+    parser.add_argument(
+        "--workers", type=at_least(1), help="processes (default: one per core); the rows do not depend on it"
+    )
+
+
+def run(args: argparse.Namespace) -> None:
+    counts = build_traces(
+        args.puzzles,
+        args.out,
+        searches=args.searches,
+        nodes=args.nodes,
+        format=args.format,
+        seed=args.seed,
+        tokenizer=args.tokenizer,
+        workers=args.workers,
+        validation=args.validation,
+        buckets=args.buckets,
+    )
+    for name, count in counts.items():
+        print(f"{args.out / name}: {count} rows")
+
+
+def bucket_bounds(text: str) -> dict[str, tuple[int, int]]:
+    """`300,550,1100`: short is [0, 300), medium [300, 550), long [550, 1100)."""
+    bounds = [int(part) for part in text.split(",") if part.strip().isdecimal()]
+    if len(bounds) != 3 or bounds != sorted(set(bounds)):
+        raise argparse.ArgumentTypeError(f"{text!r}: give three ascending token counts such as 300,550,1100")
+    return dict(zip(BUCKETS, zip([0, *bounds[:2]], bounds, strict=True), strict=True))
 
 
 def build_traces(
@@ -78,14 +128,16 @@ def _read_cases(path: Path) -> list[Case]:
         solvable = is_solvable(numbers, target)
         return [] if solvable else [f"label: {list(numbers)} cannot make {target}, so it has no solution to trace"]
 
-    cases = map(_case, read_jsonl(path, check))
+    cases = map(_case, read_rows(path, check))
     return [(index, list(numbers), target) for index, (numbers, target) in enumerate(cases)]
 
 
 def _case(row: Row) -> tuple[Sequence[int], int]:
     label = row.get("label")
     if not isinstance(label, (str, dict)):
-        raise LabelError(f"missing; expected {{\"numbers\": [..], \"target\": n}} as prepare game24-puzzles writes, found {label!r}")
+        raise LabelError(
+            f'missing; expected {{"numbers": [..], "target": n}} as prepare game24-puzzles writes, found {label!r}'
+        )
     return read_case(label)
 
 
@@ -123,9 +175,7 @@ def _show(on: bool, done: int, total: int) -> None:
 def _length_buckets(
     records: Sequence[TraceRecord], tokenizer: str, buckets: dict[str, tuple[int, int]]
 ) -> dict[str, list[TraceRecord]]:
-    from transformers import AutoTokenizer
-
-    encode = AutoTokenizer.from_pretrained(tokenizer)
+    encode = open_tokenizer(tokenizer)
     texts = [record["input"] + record["output"] for record in records]
     lengths = [len(ids) for ids in encode(texts, add_special_tokens=False)["input_ids"]]
     return {

@@ -1,14 +1,53 @@
-"""`prepare tiny-model`: a small untrained Llama-shaped model with a tokenizer made for one task."""
+"""Makes a small untrained Llama-shaped model (float32) with a word-level tokenizer for one task."""
 
+import argparse
 from pathlib import Path
 
+from openrlhf_ext.prepare.arguments import at_least
 from openrlhf_ext.prepare.word_tokenizer import word_level_tokenizer
 from openrlhf_ext.tasks.chain import PIECES as CHAIN_PIECES
 from openrlhf_ext.tasks.game24.tokenizer import PIECES as GAME24_PIECES
 
+HELP = "a small untrained model for laptops and tests"
+EXAMPLE = "--out models/tiny --layers 4 --hidden 192 --heads 6"
 PIECES = {"game24": GAME24_PIECES, "chain": CHAIN_PIECES}
 ATOMIC_DIGITS = {"game24": 3, "chain": 1}
 MIN_HEAD_SIZE = 32  # vLLM's CPU attention fails on smaller heads at the first generation.
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR")
+    parser.add_argument("--task", choices=tuple(PIECES), default="game24", help="whose texts the tokenizer is made for")
+    parser.add_argument("--layers", type=at_least(1), default=4)
+    parser.add_argument("--hidden", type=at_least(1), default=192)
+    parser.add_argument("--heads", type=at_least(1), default=6, help="hidden / heads must be a multiple of 32")
+    parser.add_argument("--kv-heads", type=at_least(1), help="default: as many as heads")
+    parser.add_argument("--intermediate", type=at_least(1), help="default: 8/3 of hidden")
+    parser.add_argument("--context", type=at_least(16), default=1024, help="positions (default 1024)")
+    parser.add_argument("--untied", action="store_true", help="an output matrix of its own")
+    parser.add_argument(
+        "--atomic-digits", type=int, choices=(1, 2, 3), help="integers of up to this many digits are one token"
+    )
+    parser.add_argument("--seed", type=int, default=42)
+    parser.add_argument("--overwrite", action="store_true", help="replace a model that is already there")
+
+
+def run(args: argparse.Namespace) -> None:
+    parameters = build_tiny_model(
+        args.out,
+        task=args.task,
+        layers=args.layers,
+        hidden=args.hidden,
+        heads=args.heads,
+        kv_heads=args.kv_heads,
+        intermediate=args.intermediate,
+        context=args.context,
+        tie_embeddings=not args.untied,
+        atomic_digits=args.atomic_digits,
+        seed=args.seed,
+        overwrite=args.overwrite,
+    )
+    print(f"{args.out}: {parameters:,} parameters")
 
 
 def build_tiny_model(
@@ -68,7 +107,9 @@ def build_tiny_model(
 def check_shape(layers: int, hidden: int, heads: int, kv_heads: int) -> None:
     """Raises ValueError for a shape that cannot be built or that the CPU engine cannot serve."""
     if min(layers, hidden, heads, kv_heads) < 1:
-        raise ValueError(f"layers={layers}, hidden={hidden}, heads={heads}, kv_heads={kv_heads}: all must be at least 1")
+        raise ValueError(
+            f"layers={layers}, hidden={hidden}, heads={heads}, kv_heads={kv_heads}: all must be at least 1"
+        )
     if hidden % heads or heads % kv_heads:
         raise ValueError(f"hidden={hidden} must be a multiple of heads={heads}, and heads of kv_heads={kv_heads}")
     size = hidden // heads

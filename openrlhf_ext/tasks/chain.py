@@ -1,9 +1,9 @@
 """A synthetic chain of arithmetic with known ground truth: a running sum modulo a number, one line per step.
 
-    question  17+58-3 mod 100
+    question  17+58+40 mod 100
     answer    17+58=75
-              75-3=72
-              #### 72
+              75+40=15
+              #### 15
 
 The answer takes every value below the modulus equally often, so it cannot be guessed. Grading is that of word problems.
 """
@@ -35,32 +35,18 @@ def chain_example(identity: str, start: int, steps: Sequence[tuple[str, int]], m
 
 
 def chain_examples(
-    count: int,
-    *,
-    steps: int,
-    modulus: int,
-    max_operand: int,
-    operations: str,
-    rng: random.Random,
-    prefix: str,
-    exclude: frozenset[str] = frozenset(),
+    count: int, *, steps: int, modulus: int, max_operand: int, operations: str, rng: random.Random
 ) -> list[ChainExample]:
-    """`count` examples with different questions, none of them in `exclude` (questions).
-
-    Raises ValueError where fewer than four times as many questions exist.
-    """
+    """`count` examples, no question twice. Raises ValueError where fewer than four times as many questions exist."""
     available = modulus * (max_operand * len(operations)) ** steps
-    if available < 4 * (count + len(exclude)):
+    if available < 4 * count:
         raise ValueError(
-            f"{available} different chains of {steps} steps exist, {count + len(exclude)} asked for: "
+            f"{available} different chains of {steps} steps exist, {count} asked for: "
             "raise --steps, --modulus or --max-operand"
         )
-    seen = set(exclude)
-    examples: list[ChainExample] = []
+    examples: dict[str, ChainExample] = {}
     while len(examples) < count:
         moves = [(rng.choice(operations), rng.randint(1, max_operand)) for _ in range(steps)]
-        example = chain_example(f"{prefix}-{len(examples)}", rng.randrange(modulus), moves, modulus)
-        if example["question"] not in seen:
-            seen.add(example["question"])
-            examples.append(example)
-    return examples
+        example = chain_example(f"chain-{len(examples)}", rng.randrange(modulus), moves, modulus)
+        examples.setdefault(example["question"], example)
+    return list(examples.values())

@@ -68,7 +68,9 @@ class OptionReader:
     def finish(self) -> None:
         """Raises ValueError if an option was wrong or unknown."""
         for key in self._given:
-            self._problems.append(f"task.{key}: the task {self._task!r} has no such option; {did_you_mean(key, self._known)}")
+            self._problems.append(
+                f"task.{key}: the task {self._task!r} has no such option; {did_you_mean(key, self._known)}"
+            )
         if self._problems:
             raise ValueError("\n".join(self._problems))
 

@@ -89,6 +89,7 @@ def read_line(text: str) -> Line:
     return Step(x, step.group(2), y, z, cards)
 
 
+@lru_cache(maxsize=8192)
 def read_number(text: str) -> Number | None:
     """`7`, `-8`, `(-8)` or `7/117`; None for anything else, also for a zero denominator."""
     if text.startswith("(") and text.endswith(")"):

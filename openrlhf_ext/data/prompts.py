@@ -1,0 +1,179 @@
+"""Task data -> prompt rows {"input": rendered question, "label": JSON, "datasource": task}.
+
+Released files are read as they are: GSM8K's and chain's {"question", "answer"}, SVAMP's list, MAWPS' {"input", "target"}, MATH's
+{"problem", "solution"}, the 24-point puzzles of `prepare game24-puzzles` or a table with a `Puzzles` column.
+"""
+
+import csv
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from openrlhf_ext.tasks.base import LabelError
+from openrlhf_ext.tasks.game24.task import read_case
+from openrlhf_ext.tasks.math_word import find_answer, last_boxed
+from openrlhf_ext.tasks.rows import Row, missing_text, read_rows
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+TEMPLATES = ("plain", "alpaca", "chat")
+ALPACA = (
+    "Below is an instruction that describes a task. Write a response that appropriately completes the request.\n\n"
+    "### Instruction:\n{question}\n\n### Response:"
+)
+SYSTEM = {
+    "game24": (
+        "You play the 24-point game. Use each of the four given numbers exactly once with + - * / to make 24. "
+        "Write one step per line and the whole expression on the last line, for example for the input `10 1 12 3` the last "
+        "line `reach 24! expression: ((12 + 3) + (10 - 1))`."
+    )
+}
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One question with its label; `solution` is the gold text where the file has one."""
+
+    question: str
+    label: dict[str, object]
+    solution: str | None = None
+
+
+def read_problems(task: str, path: Path, split: str | None = None) -> list[Problem]:
+    """All problems of a file, or of `<split>.jsonl` / `<split>.json` in a directory. Raises ValueError naming file:line:field."""
+    path = _data_file(Path(path), split)
+    if task not in READERS:
+        raise ValueError(f"no reader for task {task!r}: known are {', '.join(READERS)}")
+    if path.suffix == ".csv":
+        return list(_puzzle_table(path, task))
+    reader = READERS[task]
+    return [reader.read(row) for row in read_rows(path, reader.check)]
+
+
+def render(question: str, template: str, tokenizer: "PreTrainedTokenizerBase | None" = None, system: str = "") -> str:
+    """The prompt text. plain: the question and a newline; chat: the tokenizer's own template with an open assistant turn."""
+    if template == "plain":
+        return question if question.endswith("\n") else question + "\n"
+    if template == "alpaca":
+        return ALPACA.format(question=question.rstrip("\n"))
+    if template != "chat" or tokenizer is None:
+        raise ValueError(f"template {template!r}: choose one of {', '.join(TEMPLATES)}; chat needs --tokenizer")
+    messages = [{"role": "system", "content": system}] if system else []
+    messages.append({"role": "user", "content": question})
+    return str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
+
+
+def prompt_row(task: str, problem: Problem, prompt: str) -> Row:
+    return {"input": prompt, "label": json.dumps(problem.label), "datasource": task}
+
+
+@dataclass(frozen=True)
+class Reader:
+    """How rows of one released format become problems; `check` lists what is wrong with a row."""
+
+    check: Callable[[Row], list[str]]
+    read: Callable[[Row], Problem]
+
+
+def _data_file(path: Path, split: str | None) -> Path:
+    if not path.is_dir():
+        return path
+    if split is None:
+        raise ValueError(f"{path} is a directory: name the part of it with --split")
+    names = [f"{split}.jsonl", f"{split}.json"]
+    for name in names:
+        if (path / name).is_file():
+            return path / name
+    raise ValueError(f"{path} holds neither {' nor '.join(names)}")
+
+
+def _worked(question: str, answer: str, find: Callable[[str], str | None] = find_answer) -> Reader:
+    """Rows with a question and a worked answer whose result can be found in it."""
+
+    def check(row: Row) -> list[str]:
+        problems = missing_text(row, question, answer)
+        if not problems and find(str(row[answer])) is None:
+            problems.append(f"{answer}: no result found in it (after `####`, or in \\boxed{{}})")
+        return problems
+
+    def read(row: Row) -> Problem:
+        solution = str(row[answer])
+        return Problem(str(row[question]), {"answer": find(solution)}, solution)
+
+    return Reader(check, read)
+
+
+def _number_text(value: object) -> str:
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _check_svamp(row: Row) -> list[str]:
+    problems = missing_text(row, "Body", "Question")
+    return problems if _is_number(row.get("Answer")) else [*problems, "Answer: expected a number"]
+
+
+def _read_svamp(row: Row) -> Problem:
+    question = f"{str(row['Body']).strip()} {str(row['Question']).strip()}"
+    return Problem(question, {"answer": _number_text(row["Answer"])})
+
+
+def _check_mawps(row: Row) -> list[str]:
+    problems = missing_text(row, "input")
+    target = row.get("target")
+    return problems if _is_number(target) or isinstance(target, str) else [*problems, "target: expected a number"]
+
+
+def _read_mawps(row: Row) -> Problem:
+    return Problem(str(row["input"]), {"answer": _number_text(row["target"])})
+
+
+def _check_game24(row: Row) -> list[str]:
+    label = row.get("label")
+    if not isinstance(label, (str, dict)):
+        return ['label: missing; expected {"numbers": [..], "target": n} as prepare game24-puzzles writes']
+    try:
+        read_case(label)
+    except LabelError as error:
+        return [f"label: {error}"]
+    return []
+
+
+def _read_game24(row: Row) -> Problem:
+    label = row["label"]
+    numbers, target = read_case(label if isinstance(label, (str, dict)) else "")
+    return _puzzle(list(numbers), target)
+
+
+def _puzzle(numbers: list[int], target: int) -> Problem:
+    return Problem(" ".join(map(str, numbers)) + "\n", {"numbers": numbers, "target": target})
+
+
+def _puzzle_table(path: Path, task: str) -> Iterator[Problem]:
+    """A csv with a `Puzzles` column such as `1 1 4 6`."""
+    if task != "game24":
+        raise ValueError(f"{path}: csv files are read for game24 only")
+    with path.open(encoding="utf-8", newline="") as file:
+        for number, row in enumerate(csv.DictReader(file), start=2):
+            words = (row.get("Puzzles") or "").split()
+            if len(words) < 2 or not all(word.isdecimal() for word in words):
+                raise ValueError(
+                    f"{path}:{number}: Puzzles: expected numbers such as `1 1 4 6`, found {' '.join(words)!r}"
+                )
+            yield _puzzle([int(word) for word in words], 24)
+
+
+READERS: dict[str, Reader] = {
+    "game24": Reader(_check_game24, _read_game24),
+    "gsm8k": _worked("question", "answer"),
+    "chain": _worked("question", "answer"),
+    "svamp": Reader(_check_svamp, _read_svamp),
+    "mawps": Reader(_check_mawps, _read_mawps),
+    "math": _worked("problem", "solution", last_boxed),
+}
