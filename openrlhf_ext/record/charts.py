@@ -37,7 +37,7 @@ class Group:
 
 def run_figures(view: View, x: str = "step") -> list[Figure]:
     """All figures of one run, section by section."""
-    available = view.keys()
+    available = view.metric_keys()
     figures = []
     for panel in PANELS:
         keys = panel.chosen(available)
@@ -46,8 +46,15 @@ def run_figures(view: View, x: str = "step") -> list[Figure]:
     if speed := throughput(view, x):
         figures.append(speed)
     for key in leftover(available):
-        figures.append(curves(view, Panel(MORE, key, "", (key,)), [key], x))
+        if key not in constants(view):
+            figures.append(curves(view, Panel(MORE, key, "", (key,)), [key], x))
     return figures
+
+
+def constants(view: View) -> dict[str, float]:
+    """Metrics without a panel that never changed: their value says all."""
+    found = {key: set(view.series(key)[1]) for key in leftover(view.metric_keys())}
+    return {key: value for key, values in found.items() if len(values) == 1 for value in values if value is not None}
 
 
 def curves(view: View, panel: Panel, keys: Sequence[str], x: str) -> Figure:
@@ -131,7 +138,7 @@ def throughput(view: View, x: str) -> Figure | None:
 def comparison_figures(groups: Sequence[Group], x: str = "step") -> list[Figure]:
     """One figure per metric, all runs in it; runs of one group share a colour, with their mean and range drawn over them."""
     views = [view for group in groups for view in group.views]
-    available = list(dict.fromkeys(key for view in views for key in view.keys()))
+    available = list(dict.fromkeys(key for view in views for key in view.metric_keys()))
     figures = []
     for panel in PANELS:
         keys = (

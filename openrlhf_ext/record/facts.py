@@ -92,6 +92,14 @@ def tiles(view: View) -> list[Tile]:
 def health(view: View) -> list[Check]:
     """What a careful reader would check first; empty where nothing of it was recorded."""
     checks = []
+    compared = [value for value in view.series("health/synced_tensors")[1] if value]
+    if compared:
+        checks.append(
+            Check(
+                "ok",
+                f"Every weight sync of {len(compared)} steps was compared with the engine's copy ({compared[-1]:.0f} tensors) without a difference.",
+            )
+        )
     digests = view.series("health/sync_digest_ok")
     if digests[1]:
         bad = [int(step) for step, ok in zip(*digests, strict=True) if not ok]
@@ -137,8 +145,9 @@ def health(view: View) -> list[Check]:
 
 
 def signal(view: View) -> list[Check]:
-    """Whether the rewards still tell responses apart: without spread there is nothing to learn from."""
-    xs, deviations = view.series("rollout/reward_std")
+    """Whether the rewards still tell responses (of one problem, where known) apart: without spread there is nothing to learn from."""
+    key = "rollout/group_reward_std" if view.last("rollout/group_reward_std") is not None else "rollout/reward_std"
+    xs, deviations = view.series(key)
     flat = [int(step) for step, value in zip(xs, deviations, strict=True) if value is not None and value < 1e-9]
     if not deviations:
         return []

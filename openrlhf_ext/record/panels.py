@@ -48,7 +48,7 @@ PANELS = (
         LEARNING,
         "Reward parts",
         "What the reward is made of, before weighting.",
-        ("rollout/outcome", "rollout/process", "rollout/length_reward", "rollout/reward_*"),
+        ("rollout/outcome", "rollout/process", "rollout/length", "rollout/length_reward", "rollout/reward_*"),
         hide=("rollout/reward_mean", "rollout/reward_std"),
     ),
     Panel(
@@ -67,8 +67,15 @@ PANELS = (
     Panel(
         LEARNING,
         "Unfinished",
-        "Share of responses cut off by the token limit.",
-        ("rollout/truncated_rate", "eval/*/unfinished"),
+        "Share of responses that reach no answer.",
+        ("rollout/unfinished", "eval/*/unfinished"),
+        zero=True,
+    ),
+    Panel(
+        LEARNING,
+        "Cut off",
+        "Share of responses that hit the token limit.",
+        ("rollout/truncated_rate", "eval/*/truncated"),
         zero=True,
     ),
     Panel(
@@ -105,6 +112,12 @@ PANELS = (
         ("train/entropy", "train/entropy_*"),
     ),
     Panel(OPTIMISATION, "Value loss", "Loss of the value model.", ("train/value_loss", "train/critic_loss")),
+    Panel(
+        OPTIMISATION,
+        "Reward normaliser",
+        "Running mean and deviation that rewards are scaled by.",
+        ("train/normaliser_*",),
+    ),
     Panel(OPTIMISATION, "Gradient norm", "Before clipping.", ("train/grad_norm", "train/*_grad_norm"), log=True),
     Panel(
         OPTIMISATION,
@@ -131,8 +144,11 @@ QUIET = (
     "train/tokens_total",
     "time/elapsed",
     "time/step",
-    "eval/*/count",
+    "eval/*count",
+    "eval/*/verifier_errors",
+    "rollout/verifier_errors",
     "health/sync_digest_ok",
+    "health/synced_tensors",
 )
 """Metrics that are shown in other forms than a curve of their own."""
 
@@ -140,7 +156,7 @@ QUIET = (
 def label(key: str, group: Iterable[str] = ()) -> str:
     """A curve's name within its panel: without the prefix, and without the part that all names of the panel share."""
     group = list(group)
-    bare = key.split("/", 1)[1].replace("_", " ")
+    bare = "length reward" if key == "rollout/length" else key.split("/", 1)[1].replace("_", " ")
     prefix = key.split("/", 1)[0]
     if prefix == "eval":
         suite, _, measure = key.split("/", 1)[1].rpartition("/")

@@ -33,7 +33,7 @@ class Progress:
     """Tells a person how far a run is.
 
     `phase` names what is going on (each is reported with its seconds until the first step, shown on the live line afterwards), `step` counts,
-    `note` prints one line, `close` ends. On a TTY one line is redrawn every second; elsewhere lines come at most every `every_s` seconds
+    `resume` says that the first steps were done before, `note` prints one line, `close` ends. On a TTY one line is redrawn every second; elsewhere lines come at most every `every_s` seconds
     (the first and the last step always), and a phase that takes longer than `heartbeat_s` says that it is still at it.
     """
 
@@ -77,6 +77,13 @@ class Progress:
                 self._print(f"{name} ...")
             self._draw()
 
+    def resume(self, step: int) -> None:
+        """The run goes on after `step`: these steps are done, but no time was spent on them here."""
+        with self._guard:
+            self._done = self._first = step
+            self._step_start = time.monotonic()
+            self._draw()
+
     def step(self, step: int, **values: float) -> None:
         """Step number `step` (counted from 1) is done; `values` are shown beside it."""
         with self._guard:
@@ -88,7 +95,7 @@ class Progress:
             first = self._done == self._first
             self._done, self._values = step, values
             due = now - self._printed >= self.every_s
-            if not self.live and (first or due or step >= self.total):
+            if not self.live and (first or due or step == self.total):
                 self._printed = now
                 self._print(self._line())
             self._draw()
@@ -109,7 +116,8 @@ class Progress:
                 self._bar.close()
                 if self._done > self._first:
                     self._write(self._line())
-            self._write(f"{self.title}: {self._done} of {self.total} steps in {clock(time.monotonic() - self._start)}")
+            of_total = f" of {self.total}" if self.total else ""
+            self._write(f"{self.title}: {self._done}{of_total} steps in {clock(time.monotonic() - self._start)}")
         self._ticker.join(timeout=2.0)
 
     def __enter__(self) -> Self:
@@ -126,7 +134,10 @@ class Progress:
             self._step_start = max(self._step_start, self._phase_start)
 
     def _line(self, bar: str = "") -> str:
-        parts = [f"{self.title}  step {self._done}/{self.total}", bar]
+        parts = [
+            f"{self.title}  step {self._done}" + (f"/{self.total}" if self.total else ""),
+            bar if self.total else "",
+        ]
         left = seconds_left(list(self._durations), self.total - self._done)
         if left is not None and self._done < self.total:
             parts.append(f"{clock(left)} left")

@@ -14,7 +14,7 @@ from importlib.resources import files
 from itertools import groupby
 from pathlib import Path
 
-from openrlhf_ext.record.charts import Figure, comparison_figures, run_figures
+from openrlhf_ext.record.charts import Figure, comparison_figures, constants, run_figures
 from openrlhf_ext.record.compare import differences, durations, final_columns, grouped
 from openrlhf_ext.record.facts import event_lines, health, plan_table, tiles
 from openrlhf_ext.record.jsonl import write_atomic
@@ -70,6 +70,7 @@ def run_page(view: View, x: str) -> str:
             "verdicts": verdicts(view.rows),
             "evaluations": [(item, sign_test(len(item.gained), len(item.lost))) for item in evaluations],
             "sections": sections(run_figures(view, x)),
+            "constants": constants(view),
             "health": health(view),
             "events": event_lines(view),
             "extremes": extremes(late),

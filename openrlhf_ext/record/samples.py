@@ -15,7 +15,7 @@ from openrlhf_ext.record.rows import trailing_number
 FILES_READ = 16
 BYTES_READ = 1_500_000
 EVAL_BYTES_READ = 16_000_000
-NO_PART = ("correct", "parsed", "verifier_error", "verify_seconds", "stage")
+NO_PART = ("correct", "parsed", "answered", "unfinished", "verifier_error", "verify_seconds")
 
 
 @dataclass(frozen=True)
@@ -58,13 +58,13 @@ class Paired:
 
 def sample_of(row: Mapping[str, object], step: int) -> Sample:
     """A rollout row with whatever it holds; absent parts become None."""
-    extra = row.get("extra_logs")
+    extra = row.get("extra_logs", row.get("metrics"))
     parts = (
         {str(k): float(v) for k, v in extra.items() if isinstance(v, (int, float))} if isinstance(extra, dict) else {}
     )
     correct = row.get("correct", parts.get("correct", row.get("scores")))
     text, reward, wrong = row.get("text"), row.get("reward"), row.get("wrong_lines")
-    ranges = row.get("action_ranges")
+    ranges, tokens = row.get("action_ranges"), row.get("tokens")
     own = row.get("step")
     return Sample(
         step=int(own) if isinstance(own, (int, float)) else step,
@@ -75,7 +75,11 @@ def sample_of(row: Mapping[str, object], step: int) -> Sample:
         reward=float(reward) if isinstance(reward, (int, float)) else None,
         correct=bool(correct >= 0.5) if isinstance(correct, (int, float)) else None,
         truncated=bool(row.get("truncated", False)),
-        tokens=sum(end - start for start, end in ranges) if isinstance(ranges, list) and ranges else None,
+        tokens=sum(end - start for start, end in ranges)
+        if isinstance(ranges, list) and ranges
+        else tokens
+        if isinstance(tokens, int)
+        else None,
         parts={key: value for key, value in parts.items() if key not in NO_PART},
         wrong_lines=frozenset(int(n) for n in wrong) if isinstance(wrong, list) else None,
         error=str(row.get("verifier_error") or ""),

@@ -15,10 +15,10 @@ NAMES = {
     "accuracy": "greedy accuracy",
     "reward": "mean reward",
     "unfinished": "unfinished share",
+    "truncated": "cut off",
     "length": "mean length (tokens)",
 }
-SHARES = ("accuracy", "unfinished")
-HIDDEN = ("count",)
+SHARES = ("accuracy", "unfinished", "truncated")
 
 
 @dataclass(frozen=True)
@@ -85,41 +85,49 @@ class Verdict:
 def verdicts(rows: Sequence[Mapping[str, object]]) -> list[Verdict]:
     """One verdict per suite found in the metrics rows, in order of first appearance."""
     found: dict[str, dict[str, list[Value]]] = {}
-    counts: dict[str, int] = {}
+    counts: dict[tuple[str, str], int] = {}
     for row in rows:
         for key, value in row.items():
             matched = KEY.fullmatch(key)
             if matched is None or not isinstance(value, (int, float)):
                 continue
             suite, measure = matched["suite"], matched["measure"]
-            if measure == "count":
-                counts[suite] = int(value)
+            if measure.endswith("count"):
+                counts[suite, measure] = int(value)
+                continue
+            if measure == "verifier_errors" and not value:
+                continue
             found.setdefault(suite, {}).setdefault(measure, []).append(Value(step_of(row), float(value)))
     return [
-        Verdict(suite, counts.get(suite), tuple(_measures(values, counts.get(suite))))
+        Verdict(suite, counts.get((suite, "count")), _measures(suite, values, counts))
         for suite, values in found.items()
-        if any(measure not in HIDDEN for measure in values)
     ]
 
 
-def _measures(found: Mapping[str, list[Value]], count: int | None) -> list[Measure]:
-    order = ["accuracy", *sorted(key for key in found if key.startswith("pass@")), "reward", "unfinished", "length"]
-    rest = sorted(key for key in found if key not in order and key not in HIDDEN)
-    return [_measure(key, found[key], count) for key in [*order, *rest] if key in found]
+def _measures(
+    suite: str, found: Mapping[str, list[Value]], counts: Mapping[tuple[str, str], int]
+) -> tuple[Measure, ...]:
+    sampled = sorted(key for key in found if key.startswith("pass@"))
+    order = ["accuracy", *sampled, "reward", "unfinished", "truncated", "length"]
+    order += sorted(key for key in found if key not in order)
+    # pass@k is measured on a part of the problems and has a count of its own.
+    own = {key: counts.get((suite, f"{key}_count" if key in sampled else "count")) for key in order}
+    return tuple(_measure(key, found[key], own[key]) for key in order if key in found)
 
 
 def _measure(key: str, values: list[Value], count: int | None) -> Measure:
     share = key in SHARES or key.startswith("pass@")
-    # Only greedy shares rest on `count` problems; pass@k is measured on a part whose size the row does not state.
-    known = count if key in SHARES else None
-    if known:
-        values = [Value(item.step, item.value, wilson(item.value * known, known)) for item in values]
-    lower_is_better = key == "unfinished"
+    if share and count:
+        values = [Value(item.step, item.value, wilson(item.value * count, count)) for item in values]
+    lower_is_better = key in ("unfinished", "truncated")
     judged = share or key == "reward"
     best = (
         (min if lower_is_better else max)(values, key=lambda item: item.value) if judged and len(values) > 2 else None
     )
-    return Measure(key, NAMES.get(key, key), share, values[0], values[-1] if len(values) > 1 else None, best)
+    name = NAMES.get(key, key.replace("_", " "))
+    if key.startswith("pass@") and count:
+        name = f"{key} ({count} problems)"
+    return Measure(key, name, share, values[0], values[-1] if len(values) > 1 else None, best)
 
 
 def summary_table(run_dir: str | os.PathLike[str]) -> str:

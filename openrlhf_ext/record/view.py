@@ -100,7 +100,7 @@ class View:
     def device(self) -> str:
         return str(self.plan.get("device") or self.fact("device", "run.device"))
 
-    def keys(self) -> list[str]:
+    def metric_keys(self) -> list[str]:
         """Metric keys with at least one number, in order of first appearance."""
         found = dict.fromkeys(key for row in self.rows for key, value in row.items() if "/" in key and is_number(value))
         return list(found)

@@ -101,14 +101,24 @@ def evaluation(run: RunDir, rng: random.Random, step: int, skill: float) -> dict
         rollout(rng, step, problem, 0, 1.0 if skill + rng.gauss(0, 0.12) > difficulty.random() else 0.0)
         for problem in range(100)
     ]
-    run.write_rollouts(f"eval_game24_{step:06d}", rows)
+    kept = ("problem_id", "sample", "step", "task", "prompt", "label", "text", "reward", "truncated", "wrong_lines")
+    evaluated = [
+        {key: row[key] for key in kept}
+        | {"mode": "greedy", "correct": row["scores"] == 1.0, "parsed": True, "tokens": len(row["text"]) // 4}
+        | {"metrics": {key: row["extra_logs"][key] for key in ("outcome", "process", "length")}}
+        for row in rows
+    ]
+    run.write_rollouts(f"eval_game24_{step:06d}", evaluated)
     solved = sum(row["scores"] for row in rows) / 100
     return {
         "eval/game24/accuracy": solved,
         "eval/game24/pass@8": min(1.0, solved + 0.22),
+        "eval/game24/pass@8_count": 32,
         "eval/game24/count": 100,
         "eval/game24/reward": sum(row["reward"] for row in rows) / 100,
         "eval/game24/unfinished": sum(row["truncated"] for row in rows) / 100,
+        "eval/game24/truncated": sum(row["truncated"] for row in rows) / 100,
+        "eval/game24/verifier_errors": 0,
         "eval/game24/length": 190 - 120 * skill,
     }
 
@@ -141,7 +151,7 @@ def make_run(
                 "rollout/reward_std": (sum((r - mean) ** 2 for r in rewards) / len(rewards)) ** 0.5,
                 "rollout/outcome": skill + rng.gauss(0, 0.04),
                 "rollout/process": 0.86 + 0.3 * skill * 0.3 + rng.gauss(0, 0.01),
-                "rollout/length_reward": 0.6 + 0.4 * skill + rng.gauss(0, 0.02),
+                "rollout/length": 0.6 + 0.4 * skill + rng.gauss(0, 0.02),
                 "rollout/correct": skill + rng.gauss(0, 0.04),
                 "rollout/response_length_mean": 150 - 90 * skill + rng.gauss(0, 4),
                 "rollout/truncated_rate": max(0.0, 0.4 - 0.5 * skill + rng.gauss(0, 0.02)),
@@ -153,7 +163,11 @@ def make_run(
                 "train/entropy": 0.9 - 0.006 * step + rng.gauss(0, 0.02),
                 "health/logprob_gap_mean": abs(rng.gauss(2e-6, 5e-7)),
                 "health/logprob_gap_max": abs(rng.gauss(4e-5, 2e-5)),
-                "health/sync_digest_ok": 1,
+                "health/synced_tensors": 27,
+                "rollout/temperature": 1.0,
+                "rollout/group_reward_std": 0.2 + rng.random() * 0.05,
+                "rollout/parsed": 1.0,
+                "rollout/unfinished": 0.1,
                 "time/generate": generate,
                 "time/experience": rng.gauss(1.4, 0.1),
                 "time/train": train,
