@@ -9,12 +9,13 @@ TESTED = "0.11.2"
 
 
 def install() -> None:
-    """Open float32 and the checked weight sync everywhere, and the CPU seam where there is no CUDA device.
+    """Open float32 everywhere; where there is no CUDA device, also the CPU seam and the short start-up.
 
     Raises:
         RuntimeError: another OpenRLHF than ``TESTED`` is installed, or one of its modules was imported too early.
     """
-    from openrlhf_ext.upstream import cpu, precision
+    from openrlhf_ext.upstream import cpu, lean, precision
 
     precision.install()
     cpu.install()
+    lean.install()
