@@ -16,8 +16,10 @@ def group_advantages(rewards: torch.Tensor, eps: float = 1e-4) -> torch.Tensor:
     DeepSeekMath (Shao et al. 2024, arXiv:2402.03300), section 4.1.2, outcome supervision. A group of equal rewards gives exactly 0.
     """
     _require_groups(rewards)
-    centred = rewards - rewards.mean(dim=-1, keepdim=True)
-    return centred / (rewards.std(dim=-1, keepdim=True) + eps)
+    # In float64 the mean of equal float32 rewards is exact; in float32 its rounding error over eps would be a gradient.
+    exact = rewards.double()
+    centred = exact - exact.mean(dim=-1, keepdim=True)
+    return (centred / (exact.std(dim=-1, keepdim=True) + eps)).to(rewards.dtype)
 
 
 @dataclass
@@ -45,14 +47,15 @@ class RunningNormaliser:
         return torch.stack([self._update_group(group) for group in rewards])
 
     def _update_group(self, rewards: torch.Tensor) -> torch.Tensor:
-        mean, std = rewards.mean().item(), rewards.std().item()
+        exact = rewards.double()
+        mean, std = exact.mean().item(), exact.std().item()
         if self.mean is None or self.std is None:
             self.mean, self.std = mean, std
         else:
             m = self.momentum
             self.mean = m * self.mean + (1 - m) * mean
             self.std = m * self.std + (1 - m) * std
-        advantages = (rewards - self.mean) / (self.std + self.eps)
+        advantages = ((exact - self.mean) / (self.std + self.eps)).to(rewards.dtype)
         self.momentum = min(self.max_momentum, self.momentum + self.step)
         return advantages
 
