@@ -66,7 +66,14 @@ def curves(view: View, panel: Panel, keys: Sequence[str], x: str) -> Figure:
         low, high = spread(view, key, ys, x)
         lines.append(
             Line(
-                name, xs, ys, colour, low, high, whiskers=key.startswith("eval/"), smoothed=not key.startswith("eval/")
+                name,
+                xs,
+                ys,
+                colour,
+                low,
+                high,
+                whiskers=key.startswith("eval/"),
+                smoothed=panel.smoothed and not key.startswith("eval/"),
             )
         )
         latest = view.last(key)
@@ -166,7 +173,7 @@ def overlay(groups: Sequence[Group], panel: Panel, key: str, keys: Sequence[str]
             continue
         several = len(members) > 1
         if several:
-            lines.append(mean_line(group, [(xs, ys) for _, xs, ys in members]))
+            lines.append(mean_line(group, [(xs, ys) for _, xs, ys in members], panel))
         lines += [
             Line(
                 f"{group.name} seed {view.seed}" if several else group.name,
@@ -187,7 +194,7 @@ def overlay(groups: Sequence[Group], panel: Panel, key: str, keys: Sequence[str]
     )
 
 
-def mean_line(group: Group, members: Sequence[tuple[Sequence[float], Sequence[float | None]]]) -> Line:
+def mean_line(group: Group, members: Sequence[tuple[Sequence[float], Sequence[float | None]]], panel: Panel) -> Line:
     """The mean over the group's runs at every x that at least two of them share, with their range as a band."""
     at: dict[float, list[float]] = {}
     for xs, ys in members:
@@ -202,6 +209,8 @@ def mean_line(group: Group, members: Sequence[tuple[Sequence[float], Sequence[fl
         group.colour,
         [min(at[x]) for x in shared],
         [max(at[x]) for x in shared],
+        smoothed=panel.smoothed,
+        raw=False,
     )
 
 

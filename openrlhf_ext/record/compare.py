@@ -25,17 +25,23 @@ NOT_A_SETTING = (
 )
 
 
+SHORT = {"reward": "mean reward", "truncated": "cut off", "length": "tokens per answer"}
+
+
 @dataclass(frozen=True)
 class Column:
-    """One column of the comparison. `share`: shown in percent."""
+    """One column of the comparison. `share`: shown in percent; `change`: a difference of shares, shown in signed points."""
 
     title: str
     share: bool
     values: tuple[float | None, ...]
+    change: bool = False
 
     def text(self, value: float | None) -> str:
         if value is None:
             return "-"
+        if self.change:
+            return f"{100 * value:+.1f}"
         return f"{100 * value:.1f} %" if self.share else short(round(value, 4))
 
     def summary(self, indices: Sequence[int]) -> str:
@@ -46,11 +52,9 @@ class Column:
         mean, deviation = mean_and_spread(known)
         if deviation is None:
             return self.text(mean)
-        return (
-            f"{100 * mean:.1f} ± {100 * deviation:.1f} %"
-            if self.share
-            else f"{short(round(mean, 4))} ± {short(round(deviation, 4))}"
-        )
+        if self.share:
+            return f"{self.text(mean).removesuffix(' %')} ± {100 * deviation:.1f}{'' if self.change else ' %'}"
+        return f"{short(round(mean, 4))} ± {short(float(f'{deviation:.2g}'))}"
 
 
 def settings(view: View) -> dict[str, object]:
@@ -95,12 +99,12 @@ def final_columns(views: Sequence[View]) -> list[Column]:
     for suite, key in keys:
         measures = [one.get((suite, key)) for one in found]
         share = any(measure.share for measure in measures if measure)
-        name = next(measure.name for measure in measures if measure)
+        name = SHORT.get(key, key)
         title = f"{suite}: {name}" if len(suites) > 1 else name
         columns.append(Column(title, share, tuple(m and (m.after or m.before).value for m in measures)))
         if key == "accuracy" and any(m and m.after for m in measures):
             gains = tuple(m.after.value - m.before.value if m and m.after else None for m in measures)
-            columns.append(Column("change", True, gains))
+            columns.append(Column("change (points)", True, gains, change=True))
     if not keys:
         columns.append(Column("reward", False, tuple(view.last("rollout/reward_mean") for view in views)))
         columns.append(Column("loss", False, tuple(view.last("train/loss") for view in views)))

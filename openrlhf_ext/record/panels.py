@@ -19,12 +19,14 @@ class Panel:
     log: bool = False
     zero: bool = False
     stacked: bool = False
+    smoothed: bool = True
 
     def chosen(self, available: Iterable[str]) -> list[str]:
         """The available metric names that belong here, in the panel's order."""
         available = list(available)
         found = [key for pattern in self.keys for key in available if fnmatchcase(key, pattern)]
-        return [key for key in dict.fromkeys(found) if not any(fnmatchcase(key, pattern) for pattern in self.hide)]
+        hidden = (*self.hide, *QUIET)
+        return [key for key in dict.fromkeys(found) if not any(fnmatchcase(key, pattern) for pattern in hidden)]
 
 
 LEARNING, OPTIMISATION, HEALTH, COST = "Learning", "Optimisation", "Health", "Time and memory"
@@ -125,7 +127,7 @@ PANELS = (
         "Share of tokens on which the policy ratio was clipped.",
         ("train/clip*", "train/*clip_ratio"),
     ),
-    Panel(OPTIMISATION, "Learning rate", "", ("train/lr", "train/*_lr"), zero=True),
+    Panel(OPTIMISATION, "Learning rate", "", ("train/lr", "train/*_lr"), zero=True, smoothed=False),
     Panel(
         HEALTH,
         "Rollout and training log-probs",
@@ -153,10 +155,20 @@ QUIET = (
 """Metrics that are shown in other forms than a curve of their own."""
 
 
+NAMES = {
+    "rollout/length": "length reward",
+    "rollout/truncated_rate": "cut off",
+    "health/logprob_gap_mean": "mean",
+    "health/logprob_gap_max": "maximum",
+    "memory/driver_gib": "driver",
+    "memory/tree_gib": "all processes",
+}
+
+
 def label(key: str, group: Iterable[str] = ()) -> str:
     """A curve's name within its panel: without the prefix, and without the part that all names of the panel share."""
     group = list(group)
-    bare = "length reward" if key == "rollout/length" else key.split("/", 1)[1].replace("_", " ")
+    bare = NAMES.get(key, key.split("/", 1)[1].replace("_", " "))
     prefix = key.split("/", 1)[0]
     if prefix == "eval":
         suite, _, measure = key.split("/", 1)[1].rpartition("/")

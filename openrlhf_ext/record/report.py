@@ -29,7 +29,6 @@ from openrlhf_ext.record.samples import (
     spread,
     training_files,
 )
-from openrlhf_ext.record.stats import sign_test
 from openrlhf_ext.record.text import clock
 from openrlhf_ext.record.verdict import verdicts
 from openrlhf_ext.record.view import X_AXES, View, read_view
@@ -68,7 +67,7 @@ def run_page(view: View, x: str) -> str:
             "duration": clock(view.elapsed),
             "tiles": tiles(view),
             "verdicts": verdicts(view.rows),
-            "evaluations": [(item, sign_test(len(item.gained), len(item.lost))) for item in evaluations],
+            "evaluations": [(item, item.sentence()) for item in evaluations],
             "sections": sections(run_figures(view, x)),
             "constants": constants(view),
             "health": health(view),

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from openrlhf_ext.record.jsonl import parse_lines
 from openrlhf_ext.record.rows import trailing_number
+from openrlhf_ext.record.stats import paired_interval, sign_test
 
 FILES_READ = 16
 BYTES_READ = 1_500_000
@@ -54,6 +55,16 @@ class Paired:
     problems: int
     gained: Sequence[Pair] = ()
     lost: Sequence[Pair] = ()
+
+    def sentence(self) -> str:
+        """Gains, losses and how sure that is, problem by problem."""
+        gained, lost = len(self.gained), len(self.lost)
+        low, high = paired_interval(gained, lost, self.problems)
+        return (
+            f"Problem by problem ({self.suite}, {self.problems} problems): {gained} solved only after, {lost} only before; "
+            f"the change is {100 * (gained - lost) / self.problems:+.1f} points, paired 95 % interval {100 * low:+.1f} to {100 * high:+.1f} "
+            f"(exact sign test p = {sign_test(gained, lost):.2g})."
+        )
 
 
 def sample_of(row: Mapping[str, object], step: int) -> Sample:
@@ -152,6 +163,8 @@ def compare_evaluations(run_dir: str | os.PathLike[str]) -> list[Paired]:
             continue
         early, late = (first_of_each(read_file(path, EVAL_BYTES_READ)) for path in (files[0], files[-1]))
         pairs = [Pair(early[problem], late[problem]) for problem in early if problem in late]
+        if not pairs:
+            continue
         results.append(
             Paired(
                 suite,

@@ -29,6 +29,15 @@ def difference_interval(before: float, after: float, count_before: int, count_af
     return low, high
 
 
+def paired_interval(gained: int, lost: int, count: int) -> tuple[float, float]:
+    """95 % interval of the change of a share over the same `count` problems (Agresti and Min 2005: the matched-pairs Wald interval
+    after adding half a problem to each of the four outcomes)."""
+    size, won, missed = count + 2, gained + 0.5, lost + 0.5
+    difference = (won - missed) / size
+    half = Z95 * math.sqrt(won + missed - (won - missed) ** 2 / size) / size
+    return max(-1.0, difference - half), min(1.0, difference + half)
+
+
 def sign_test(gained: int, lost: int) -> float:
     """Two-sided exact probability of a split at least this uneven if gains and losses were equally likely (exact McNemar test)."""
     count = gained + lost

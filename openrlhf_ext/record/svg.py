@@ -23,7 +23,10 @@ Number = float | None
 
 @dataclass(frozen=True)
 class Line:
-    """One curve: `ys[i]` at `xs[i]` (None = gap). `low`/`high` of the same length draw a band, or whiskers where `whiskers` is set."""
+    """One curve: `ys[i]` at `xs[i]` (None = gap). `low`/`high` of the same length draw a band, or whiskers where `whiskers` is set.
+
+    `smoothed` adds a moving mean to long curves, `raw` keeps the values beside it; a `faint` line stays in the background.
+    """
 
     label: str
     xs: Sequence[float]
@@ -34,6 +37,7 @@ class Line:
     whiskers: bool = False
     smoothed: bool = True
     faint: bool = False
+    raw: bool = True
 
 
 @dataclass(frozen=True)
@@ -89,7 +93,10 @@ def short(value: float) -> str:
         if size >= limit:
             unit = 1e3 if letter == "k" else limit
             return f"{value / unit:.3g}{letter}"
-    return f"{value:.4g}" if size >= 1e-3 or size == 0 else f"{value:.0e}".replace("e-0", "e-")
+    if size >= 1e-3 or size == 0:
+        return f"{value:.4g}"
+    digits, power = f"{value:.1e}".split("e")
+    return f"{digits.removesuffix('.0')}e{int(power)}"
 
 
 def thin(xs: Sequence[float], ys: Sequence[Number], limit: int = MAX_POINTS) -> list[int]:
@@ -232,7 +239,8 @@ def _draw_line(line: Line, x_scale: Scale, y_scale: Scale) -> tuple[Markup, dict
         draw = _whiskers if line.whiskers else _band
         pieces.append(draw(xs, lows, highs, x_scale, y_scale, colour))
     raw_class = f"l s{colour}" + (" raw" if means else "") + (" faint" if line.faint else "")
-    pieces.append(_path(xs, ys, x_scale, y_scale, raw_class))
+    if line.raw or means is None:
+        pieces.append(_path(xs, ys, x_scale, y_scale, raw_class))
     if means:
         pieces.append(
             _path(xs, [means[i] for i in kept], x_scale, y_scale, f"l s{colour}" + (" faint" if line.faint else ""))

@@ -19,13 +19,23 @@ class Terminal(io.StringIO):
 
 @pytest.mark.parametrize(
     ("seconds", "text"),
-    [(0.04, "0.0 s"), (8.24, "8.2 s"), (59.96, "1 min 00 s"), (200, "3 min 20 s"), (7500, "2 h 05 min"), (273600, "3 d 04 h")],
+    [
+        (0.04, "0.0 s"),
+        (8.24, "8.2 s"),
+        (59.96, "1 min 00 s"),
+        (200, "3 min 20 s"),
+        (7500, "2 h 05 min"),
+        (273600, "3 d 04 h"),
+    ],
 )
 def test_clock(seconds: float, text: str) -> None:
     assert clock(seconds) == text
 
 
-@pytest.mark.parametrize(("value", "text"), [(0.41234, "0.412"), (84.26, "84.3"), (123.45, "123.5"), (3, "3"), (2.0, "2"), (1.2e-6, "1.2e-06")])
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0.41234, "0.412"), (84.26, "84.3"), (123.45, "123.5"), (3, "3"), (2.0, "2"), (1.2e-6, "1.2e-06")],
+)
 def test_number(value: float, text: str) -> None:
     assert number(value) == text
 

@@ -173,7 +173,10 @@ def test_rewind_drops_later_rows_and_rollouts_and_says_so(tmp_path: Path) -> Non
     run.write_rollouts("all", [{"step": step} for step in range(1, 6)])
     run.rewind(3)
     assert [row["step"] for row in read_metrics(tmp_path)] == [1, 2, 3]
-    assert sorted(path.name for path in run.rollouts.iterdir()) == ["all.jsonl", *[f"step_00000{i}.jsonl" for i in (1, 2, 3)]]
+    assert sorted(path.name for path in run.rollouts.iterdir()) == [
+        "all.jsonl",
+        *[f"step_00000{i}.jsonl" for i in (1, 2, 3)],
+    ]
     assert [row["step"] for row in read_rollouts(tmp_path, "all")] == [1, 2, 3]
     event = read_events(tmp_path)[-1]
     assert (event["kind"], event["step"], event["dropped_rows"], event["dropped_rollout_files"]) == ("rewind", 3, 2, 3)
@@ -361,5 +364,13 @@ def test_dumps_is_standard_json_also_for_nested_nan() -> None:
 
 def test_secrets_stay_out_of_the_recorded_command_line() -> None:
     argv = ["train", "grpo", "--logger.wandb.key", "hunter2", "--data.input_key", "question", "--hf.token=abc"]
-    assert without_secrets(argv) == ["train", "grpo", "--logger.wandb.key", "...", "--data.input_key", "question", "--hf.token=..."]
+    assert without_secrets(argv) == [
+        "train",
+        "grpo",
+        "--logger.wandb.key",
+        "...",
+        "--data.input_key",
+        "question",
+        "--hf.token=...",
+    ]
     assert is_secret("logger.wandb.key") and not is_secret("data.label_key")
