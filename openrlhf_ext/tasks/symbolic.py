@@ -24,16 +24,19 @@ _KNOWN_COMMAND = re.compile(
 _EXPONENT_OF = re.compile(r"(.?)\s*(?:\^|\*\*)\s*(\{[^{}]*\}|\([^()]*\)|\\[A-Za-z]+|.)")
 _TEXT = re.compile(r"\\(?:text|mathrm|mbox)\{[^{}]*\}|\\[A-Za-z]+")
 _NO_VALUE = re.compile(r"[-+]?\s*(?:nan|inf|infinity)", re.IGNORECASE)
-_UNREADABLE_NUMBER = re.compile(r"[-+0-9., ]*")  # such as "1 8", which must not become 18
+_DIGITS = re.compile(r"[-+0-9., ]*")  # not a number (those were compared before): "1 8" and "1,8" must not become 18
+_ONE_NUMBER = re.compile(r"[-+]?[0-9,]*\.?[0-9]*")
 _MATH_SIGN = re.compile(r"[0-9\\^_{}()\[\]=<>|]")
 
 
 def equal(answer: str, gold: str) -> bool:
     """Whether both texts mean the same; never raises. Text that could be slow to compare is unequal unless identical."""
-    if _NO_VALUE.fullmatch(answer) or _UNREADABLE_NUMBER.fullmatch(answer):
+    if _NO_VALUE.fullmatch(answer):
         return False
     if answer == gold:
         return True
+    if _DIGITS.fullmatch(answer) and (_ONE_NUMBER.fullmatch(gold) or "," not in answer):
+        return False
     if not is_cheap(answer) or not _MATH_SIGN.search(answer):
         return False
     if _has_variables(answer) and not _has_variables(gold):

@@ -1,0 +1,17 @@
+"""Shared fixtures. Reference data may lie in a `shared/` directory next to the checkout; tests that want it skip without it."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+settings.register_profile("calm", deadline=None)  # a shared machine makes single examples arbitrarily slow
+settings.load_profile("calm")
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    folder = Path(__file__).resolve().parents[2] / "shared" / "data"
+    if not folder.is_dir():
+        pytest.skip("no reference data: there is no shared/data next to the checkout")
+    return folder
