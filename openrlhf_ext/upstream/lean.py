@@ -39,6 +39,11 @@ class DeferredCall:
         return _call, (self._path, self._args, self._kwargs)
 
 
+def sampling_params(**options: Any) -> DeferredCall:
+    """``vllm.SamplingParams(**options)`` for a process that only hands them to engines: it need not import vLLM."""
+    return DeferredCall("vllm.SamplingParams", (), options)
+
+
 def _call(path: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     module, _, name = path.rpartition(".")
     return getattr(importlib.import_module(module), name)(*args, **kwargs)
