@@ -1,0 +1,169 @@
+"""vLLM engines for an evaluation: started once per shape, models exchanged inside them.
+
+Importing this module imports Ray; vLLM and OpenRLHF come with ``EnginePool.start``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import ray
+
+from openrlhf_ext.evaluate.asking import Answerer, Ask
+from openrlhf_ext.evaluate.models import Model
+from openrlhf_ext.record.progress import Progress
+from openrlhf_ext.rollout.deadline import DeadlineExceeded, wait_for
+from openrlhf_ext.session import connect, warm_workers, worker_environment
+
+if TYPE_CHECKING:
+    from ray.actor import ActorHandle
+    from ray.util.placement_group import PlacementGroup
+    from transformers import PreTrainedTokenizerBase
+
+ENGINE_IMPORTS = ("openrlhf_ext.rollout.engines", "openrlhf_ext.upstream.rollout_worker")
+
+
+@dataclass(frozen=True)
+class EngineOptions:
+    """How engines are started. ``precision`` is float32, bf16 or fp16; times in seconds."""
+
+    device: str
+    precision: str
+    count: int = 1
+    tensor_parallel_size: int = 1
+    threads: int = 1
+    kv_cache_gib: int = 1
+    gpu_memory_utilization: float = 0.9
+    ray_address: str = "auto"
+    wave: int = 256
+    seed: int = 42
+    start_timeout: float = 900.0
+    wave_timeout: float = 3600.0
+
+
+class EnginePool:
+    """The engines of one evaluation; a context manager that gives everything back at the end."""
+
+    def __init__(self, options: EngineOptions, progress: Progress, *, keep_session: bool = False) -> None:
+        self.options, self.progress, self.keep_session = options, progress, keep_session
+        self.engines: list[ActorHandle] = []
+        self.starts = 0
+        self._placement: PlacementGroup | None = None
+        self._owner = False
+
+    def __enter__(self) -> EnginePool:
+        self.progress.phase("start Ray")
+        options = self.options
+        environment = worker_environment(options.device, options.threads, options.kv_cache_gib)
+        self._owner = connect(options.ray_address, environment)
+        warm_workers([ENGINE_IMPORTS] * options.count)  # they import while this process does
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+        if self._owner and not self.keep_session:
+            ray.shutdown()
+
+    def start(self, model: Model, task: Mapping[str, object], tokenizer: PreTrainedTokenizerBase, length: int) -> None:
+        """Start engines for ``model`` and prompts + answers of ``length`` tokens, in place of those that run.
+
+        Raises DeadlineExceeded, naming what is waited for, after ``start_timeout``.
+        """
+        self.stop()
+        self.progress.phase(
+            f"start {self.options.count} engine{'s' if self.options.count > 1 else ''} for {model.name}"
+        )
+        from openrlhf_ext import upstream
+
+        upstream.install()
+        from openrlhf_ext.rollout.engines import start_engines
+
+        options = self.options
+        on_cpu = options.device == "cpu"
+        self._place()
+        self.engines = start_engines(
+            options.count,
+            str(model.folder.absolute()),
+            task,
+            precision=options.precision,
+            max_model_len=length,
+            placement_group=self._placement,
+            cpus=1,
+            gpus=0 if on_cpu else 1,
+            seed=options.seed,
+            threads=options.threads if on_cpu else 0,
+            tensor_parallel_size=options.tensor_parallel_size,
+            enforce_eager=on_cpu,
+            gpu_memory_utilization=options.gpu_memory_utilization,
+            max_num_seqs=min(256, options.wave) if on_cpu else None,
+        )
+        self._wait([engine.ready.remote() for engine in self.engines], f"starting the engine for {model.name}")
+        self.starts += 1
+        self._length, self._tokenizer = length, ray.put(tokenizer)
+
+    def exchange(self, model: Model) -> None:
+        """Put another model of the same shape into the running engines. ValueError if its weights do not fill them."""
+        from openrlhf_ext.rollout.engines import load_checkpoint
+
+        self.progress.phase(f"load {model.name}")
+        load_checkpoint(self.engines, str(model.folder), self.options.start_timeout)
+
+    def answers(self, max_new_tokens: int, top_p: float) -> Answerer:
+        """Answers asks in one wave over all engines, each with its own seed."""
+        from vllm import SamplingParams
+
+        def answer(asks: Sequence[Ask]) -> list[dict]:
+            refs = [
+                self.engines[i % len(self.engines)].generate_responses.remote(
+                    prompt=ask.prompt.text,
+                    label=ask.prompt.label,
+                    sampling_params=SamplingParams(
+                        temperature=ask.temperature,
+                        top_p=top_p if ask.temperature else 1.0,
+                        max_tokens=max_new_tokens,
+                        min_tokens=1,
+                        seed=ask.seed if ask.temperature else None,
+                        skip_special_tokens=False,
+                    ),
+                    max_length=self._length,
+                    hf_tokenizer=self._tokenizer,
+                )
+                for i, ask in enumerate(asks)
+            ]
+            responses = wait_for(refs, f"{len(asks)} answers", self.options.wave_timeout)
+            return [group[0] for group in responses]
+
+        return answer
+
+    def stop(self) -> None:
+        """End the engines and give their places back."""
+        while self.engines:
+            ray.kill(self.engines.pop(), no_restart=True)
+        if self._placement is not None:
+            from ray.util.placement_group import remove_placement_group
+
+            remove_placement_group(self._placement)
+            self._placement = None
+
+    def _place(self) -> None:
+        from ray.util.placement_group import placement_group
+
+        options = self.options
+        bundle = {"CPU": 1.0} if options.device == "cpu" else {"CPU": 1.0, "GPU": 1.0}
+        bundles = [bundle] * (options.count * options.tensor_parallel_size)
+        self._placement = placement_group(bundles, strategy="PACK")
+        try:
+            self._wait([self._placement.ready()], f"placing {len(bundles)} x {bundle}")
+        except DeadlineExceeded as error:
+            free = {key: value for key, value in ray.available_resources().items() if key in ("CPU", "GPU")}
+            raise DeadlineExceeded(f"{error}. Free now: {free or 'nothing'}") from None
+
+    def _wait(self, refs: Sequence[ray.ObjectRef], what: str) -> None:
+        try:
+            wait_for(refs, what, self.options.start_timeout)
+        except DeadlineExceeded:
+            raise DeadlineExceeded(
+                f"{what} took longer than {self.options.start_timeout:.0f} s; a longer deadline: --engine-timeout"
+            ) from None

@@ -1,0 +1,162 @@
+"""Run a checked evaluation: every model asked, graded and summarised; what is finished stays on disk."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from openrlhf_ext.config.problem import ConfigError, errors
+from openrlhf_ext.evaluate.asking import AskPlan, ask_all
+from openrlhf_ext.evaluate.endpoint import Endpoint
+from openrlhf_ext.evaluate.models import Model
+from openrlhf_ext.evaluate.rendering import system_message
+from openrlhf_ext.evaluate.request import Checked, Request, check_request
+from openrlhf_ext.evaluate.results import GREEDY, SAMPLED, ModelResults, Results
+from openrlhf_ext.evaluate.summary import Summary, compare_with_first, markdown, summarise_model
+from openrlhf_ext.record.jsonl import write_atomic
+from openrlhf_ext.record.progress import Progress
+
+
+@dataclass(frozen=True)
+class ServerOptions:
+    """How an endpoint is asked; times in seconds."""
+
+    concurrency: int = 16
+    timeout: float = 120.0
+    retries: int = 5
+
+
+@dataclass(frozen=True)
+class Report:
+    """What an evaluation found: figures by model, the text of summary.md, and how often engines were started."""
+
+    summaries: Mapping[str, Summary]
+    text: str
+    engine_starts: int
+
+
+def evaluate_models(
+    models: Sequence[str], suite: str, out: Path, *, device: str | None = None, **options: object
+) -> Report:
+    """Evaluate from Python: ``options`` are fields of `Request` (limit, samples, resume ...). Raises ConfigError with all problems."""
+    from openrlhf_ext.cluster import Cluster
+    from openrlhf_ext.config.device import precision_of
+    from openrlhf_ext.evaluate.engine import EngineOptions
+
+    device = device or Cluster.local().device
+    checked, problems = check_request(Request(suite, Path(out), tuple(models), **options), device)  # type: ignore[arg-type]
+    if checked is None:
+        raise ConfigError(errors(problems))
+    return run_checked(checked, Path(out), EngineOptions(device, precision_of("auto", device)), ServerOptions())
+
+
+def run_checked(
+    checked: Checked,
+    out: Path,
+    engine_options: object,
+    server_options: ServerOptions,
+    *,
+    keep_session: bool = False,
+) -> Report:
+    """Ask, grade and summarise. After a kill, the same call goes on with what is missing."""
+    record = checked.record
+    results = Results(out, record)
+    try:
+        names = [model.name for share in checked.shares for model in share.models] or [checked.served]
+        tables = {name: results.model(_safe(name)) for name in names}
+        dropped = sum(table.recover(checked.plan.sizes) for table in tables.values())
+        missing = {name: checked.plan.missing(table) for name, table in tables.items()}
+        total = checked.plan.total * len(tables)
+        done = total - sum(missing.values())
+        with Progress(total, f"evaluate {checked.suite.name}", done_steps=done) as progress:
+            if done or dropped:
+                progress.note(
+                    f"resumed: {done} of {total} answers are there"
+                    + (f", {dropped} unfinished rows dropped" if dropped else "")
+                )
+            starts = 0
+            if sum(missing.values()) and checked.served:
+                _ask_server(checked, tables[checked.served], progress, done, server_options)
+            elif sum(missing.values()):
+                starts = _ask_engines(checked, tables, missing, progress, done, engine_options, keep_session)
+        return _report(checked, out, tables, starts)
+    finally:
+        results.close()
+
+
+def _ask_server(checked: Checked, table: ModelResults, progress: Progress, done: int, options: ServerOptions) -> None:
+    suite = checked.suite
+    chat = suite.template == "chat" and suite.form == "task"
+    endpoint = Endpoint(
+        url=checked.url,
+        model=checked.served,
+        max_new_tokens=suite.max_new_tokens,
+        top_p=suite.top_p,
+        system=system_message(suite) if chat else None,
+        concurrency=options.concurrency,
+        timeout=options.timeout,
+        retries=options.retries,
+    )
+    ask_all(endpoint, checked.prompts, suite, checked.task, checked.plan, table, progress, checked.served, done)
+
+
+def _ask_engines(
+    checked: Checked,
+    tables: Mapping[str, ModelResults],
+    missing: Mapping[str, int],
+    progress: Progress,
+    done: int,
+    engine_options: object,
+    keep_session: bool,
+) -> int:
+    """Every model that still owes answers; returns how often engines were started."""
+    from openrlhf_ext.evaluate.engine import EngineOptions, EnginePool
+
+    assert isinstance(engine_options, EngineOptions)
+    with EnginePool(engine_options, progress, keep_session=keep_session) as pool:
+        for share in checked.shares:
+            owing = [model for model in share.models if missing[model.name]]
+            if not owing:
+                continue
+            if pool.starts:
+                progress.note(f"{owing[0].name} has another shape or tokenizer: a new engine start")
+            pool.start(owing[0], checked.suite.task, share.tokenizer, share.length)
+            for model in owing:
+                if model is not owing[0]:
+                    pool.exchange(model)
+                answer = pool.answers(share.max_new_tokens, checked.suite.top_p)
+                table = tables[model.name]
+                done = ask_all(
+                    answer, share.prompts, checked.suite, checked.task, checked.plan, table, progress, model.name, done
+                )
+                progress.note(_line(model, _summary(checked.plan, table)))
+        return pool.starts
+
+
+def _report(checked: Checked, out: Path, tables: Mapping[str, ModelResults], starts: int) -> Report:
+    plan = checked.plan
+    summaries = {name: _summary(plan, table) for name, table in tables.items()}
+    for name, table in tables.items():
+        table.write_summary({"model": name, "suite": checked.suite.name, **summaries[name]})
+    comparisons = compare_with_first({name: table.select(GREEDY, plan.problems) for name, table in tables.items()})
+    title = f"{checked.suite.name}, {checked.suite.split} split, task {json.dumps(checked.suite.task)}"
+    text = markdown(title, summaries, comparisons)
+    write_atomic(out / "summary.md", [text])
+    figures = {"models": summaries, "against_first": {name: asdict(c) for name, c in comparisons.items()}}
+    write_atomic(out / "summary.json", [json.dumps(figures, indent=2), "\n"])
+    return Report(summaries, text, starts)
+
+
+def _summary(plan: AskPlan, table: ModelResults) -> Summary:
+    return summarise_model(table.select(GREEDY, plan.problems), table.select(SAMPLED, plan.sampled), plan.samples)
+
+
+def _line(model: Model, summary: Summary) -> str:
+    return f"{model.name}: accuracy {100 * summary['accuracy']:.1f}%, unfinished {100 * summary['unfinished']:.1f}%"
+
+
+def _safe(name: str) -> str:
+    """A served model's name as a folder name."""
+    return name.strip("/").replace("/", "--") or "model"
