@@ -32,10 +32,23 @@ GPU_SHARE = 0.2
 class Settings(Protocol):
     """What a plan reads of a resolved configuration."""
 
-    method: str
-    precision: str
+    @property
+    def method(self) -> str: ...
+
+    @property
+    def precision(self) -> str: ...
 
     def get(self, key: str) -> object: ...
+
+    def whole(self, key: str) -> int: ...
+
+    def whole_or_none(self, key: str) -> int | None: ...
+
+    def number(self, key: str) -> float: ...
+
+    def flag(self, key: str) -> bool: ...
+
+    def text(self, key: str) -> str: ...
 
 
 @dataclass(frozen=True)
@@ -244,14 +257,14 @@ def _rollout_layout(
     resolved: Settings, device: str, cores: int, model: ModelShape | None
 ) -> tuple[tuple[Group, ...], tuple[Engine, ...], dict[str, list[dict[str, float]]]]:
     """Policy, reference (where KL is on) and engines: everything shared, policy with reference, or each on its own."""
-    share_all = bool(resolved.get("train.colocate_all"))
-    share_ref = share_all or bool(resolved.get("train.colocate_actor_ref"))
+    share_all = resolved.flag("train.colocate_all")
+    share_ref = share_all or resolved.flag("train.colocate_actor_ref")
     sizes = {"actor": _size(resolved, "actor")}
-    if resolved.get("algo.kl.init_coef") > 0:
+    if resolved.number("algo.kl.init_coef") > 0:
         sizes["ref"] = _size(resolved, "ref")
     home = {"actor": "train" if share_ref else "actor", "ref": "train" if share_ref else "ref"}
 
-    width, count = resolved.get("vllm.tensor_parallel_size"), resolved.get("vllm.num_engines")
+    width, count = resolved.whole("vllm.tensor_parallel_size"), resolved.whole("vllm.num_engines")
     engine_home = "train" if share_all else "engines"
     slots: dict[str, int] = {}
     for name, (nodes, per_node) in sizes.items():
@@ -273,9 +286,9 @@ def _rollout_layout(
             gpu=gpu if width == 1 else 0.0,
             cpu=cpu if width == 1 else 0.0,
             worker_gpu=gpu,
-            threads=resolved.get("run.threads") or max(1, cores // max(count, 1)),
+            threads=resolved.whole("run.threads") or max(1, cores // max(count, 1)),
             state_gib=frozen_state_gib(model, resolved.precision, 0, 1) / width if model else 0.0,
-            cache_gib=float(resolved.get("run.kv_cache_gib")) if device == "cpu" else 0.0,
+            cache_gib=float(resolved.whole("run.kv_cache_gib")) if device == "cpu" else 0.0,
         )
         for i in range(count)
     )
@@ -286,7 +299,7 @@ def _program_layout(
     resolved: Settings, device: str, cores: int, model: ModelShape | None
 ) -> tuple[tuple[Group, ...], tuple[Engine, ...], dict[str, list[dict[str, float]]]]:
     """One group of DeepSpeed ranks that run an OpenRLHF program."""
-    size = (resolved.get("run.nodes"), resolved.get("run.ranks_per_node"))
+    size = (resolved.whole("run.nodes"), resolved.whole("run.ranks_per_node"))
     group = _group(resolved, resolved.method, size, "train", _booking(device, 1), cores, model)
     return (group,), (), {"train": [_bundle(device, 1)] * group.ranks}
 
@@ -301,10 +314,10 @@ def _group(
     model: ModelShape | None,
 ) -> Group:
     nodes, per_node = size
-    ranks, stage, precision = nodes * per_node, resolved.get("ds.zero_stage"), resolved.precision
+    ranks, stage, precision = nodes * per_node, resolved.whole("ds.zero_stage"), resolved.precision
     trains = name != "ref"
-    micro = resolved.get("train.micro_batch_size" if trains else "rollout.micro_batch_size")
-    length = resolved.get("data.max_len")
+    micro = resolved.whole("train.micro_batch_size" if trains else "rollout.micro_batch_size")
+    length = resolved.whole("data.max_len")
     state = activations = 0.0
     if model:
         estimate = trainer_state_gib if trains else frozen_state_gib
@@ -319,7 +332,7 @@ def _group(
         bundles=tuple(range(ranks)),
         gpu=booking[0],
         cpu=booking[1],
-        threads=resolved.get("run.threads") or max(1, cores // max(per_node, 1)),
+        threads=resolved.whole("run.threads") or max(1, cores // max(per_node, 1)),
         state_gib=state,
         activation_gib=activations,
     )
@@ -338,18 +351,18 @@ def _bundle(device: str, tenants: int) -> dict[str, float]:
 
 
 def _size(resolved: Settings, name: str) -> tuple[int, int]:
-    return resolved.get(f"{name}.num_nodes"), resolved.get(f"{name}.num_gpus_per_node")
+    return resolved.whole(f"{name}.num_nodes"), resolved.whole(f"{name}.num_gpus_per_node")
 
 
 def _rollout_batch(resolved: Settings, rows: int | None) -> Batch:
     nodes, per_node = _size(resolved, "actor")
     parallel = max(1, nodes * per_node // _ranks_per_replica(resolved))
-    prompts, samples = resolved.get("rollout.batch_size"), resolved.get("rollout.n_samples_per_prompt")
-    train_batch, micro = resolved.get("train.batch_size"), resolved.get("train.micro_batch_size")
-    per_step, episodes = prompts * samples, resolved.get("train.num_episodes")
-    updates = per_step // train_batch * resolved.get("train.max_epochs")
-    rows = _limit(rows, resolved.get("data.max_samples"))
-    steps = resolved.get("grpo.max_steps") or (None if rows is None else rows * episodes // prompts)
+    prompts, samples = resolved.whole("rollout.batch_size"), resolved.whole("rollout.n_samples_per_prompt")
+    train_batch, micro = resolved.whole("train.batch_size"), resolved.whole("train.micro_batch_size")
+    per_step, episodes = prompts * samples, resolved.whole("train.num_episodes")
+    updates = per_step // train_batch * resolved.whole("train.max_epochs")
+    rows = _limit(rows, resolved.whole("data.max_samples"))
+    steps = resolved.whole_or_none("grpo.max_steps") or (None if rows is None else rows * episodes // prompts)
     total = None if steps is None else steps * updates
     return Batch(
         rows=rows,
@@ -361,21 +374,21 @@ def _rollout_batch(resolved: Settings, rows: int | None) -> Batch:
         data_parallel=parallel,
         accumulation=train_batch // (micro * parallel),
         updates_per_step=updates,
-        forward_batches_per_rank=math.ceil(per_step / resolved.get("rollout.micro_batch_size") / parallel),
+        forward_batches_per_rank=math.ceil(per_step / resolved.whole("rollout.micro_batch_size") / parallel),
         episodes=episodes,
         steps_per_episode=None if rows is None else rows / prompts,
         steps=steps,
         optimizer_steps=total,
-        warmup_steps=_warmup(total, resolved.get("actor.lr_warmup_ratio"), resolved.get("actor.lr_scheduler")),
+        warmup_steps=_warmup(total, resolved.number("actor.lr_warmup_ratio"), resolved.text("actor.lr_scheduler")),
     )
 
 
 def _program_batch(resolved: Settings, rows: int | None) -> Batch:
-    ranks = resolved.get("run.nodes") * resolved.get("run.ranks_per_node")
+    ranks = resolved.whole("run.nodes") * resolved.whole("run.ranks_per_node")
     parallel = max(1, ranks // _ranks_per_replica(resolved))
-    train_batch, micro = resolved.get("train.batch_size"), resolved.get("train.micro_batch_size")
-    accumulation, epochs = train_batch // (micro * parallel), resolved.get("train.max_epochs")
-    rows = _limit(rows, resolved.get("data.max_samples"))
+    train_batch, micro = resolved.whole("train.batch_size"), resolved.whole("train.micro_batch_size")
+    accumulation, epochs = train_batch // (micro * parallel), resolved.whole("train.max_epochs")
+    rows = _limit(rows, resolved.whole("data.max_samples"))
     steps = per_epoch = None
     if rows is not None:
         # OpenRLHF's sampler gives every rank the same number of rows, its loader drops the incomplete micro-batch,
@@ -398,7 +411,7 @@ def _program_batch(resolved: Settings, rows: int | None) -> Batch:
         steps_per_episode=per_epoch,
         steps=steps,
         optimizer_steps=steps,
-        warmup_steps=_warmup(steps, resolved.get("lr_warmup_ratio"), resolved.get("lr_scheduler")),
+        warmup_steps=_warmup(steps, resolved.number("lr_warmup_ratio"), resolved.text("lr_scheduler")),
     )
 
 
@@ -410,7 +423,7 @@ def _notes(
         notes.append(f"learning-rate warm-up over {batch.warmup_steps} updates: the first update has rate 0")
     if device == "cpu" and engines and model:
         sequences = math.ceil(batch.samples_per_step / len(engines))
-        wave = sequences * resolved.get("data.max_len") * model.kv_bytes_per_token(resolved.precision) / GIB
+        wave = sequences * resolved.whole("data.max_len") * model.kv_bytes_per_token(resolved.precision) / GIB
         if wave > engines[0].cache_gib:
             notes.append(
                 f"{sequences} sequences per engine may need {wave:.1f} GiB of cache, run.kv_cache_gib is "
@@ -420,7 +433,7 @@ def _notes(
 
 
 def _ranks_per_replica(resolved: Settings) -> int:
-    return resolved.get("ds.ring_attn_size") * resolved.get("ds.tensor_parallel_size")
+    return resolved.whole("ds.ring_attn_size") * resolved.whole("ds.tensor_parallel_size")
 
 
 def _warmup(total: int | None, ratio: float, scheduler: str) -> int | None:

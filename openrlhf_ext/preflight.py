@@ -23,6 +23,7 @@ from openrlhf_ext.preflight_model import model_problems, read_model
 from openrlhf_ext.preflight_tokens import token_problems
 from openrlhf_ext.record.rows import is_run
 from openrlhf_ext.record.run_dir import OURS
+from openrlhf_ext.tasks.base import Task
 
 REQUIRED_PACKAGES = ("openrlhf", "ray", "torch", "deepspeed", "transformers")
 
@@ -95,7 +96,7 @@ def preflight(
     return found
 
 
-def _task(resolved: Resolved) -> tuple[object | None, list[Problem]]:
+def _task(resolved: Resolved) -> tuple[Task | None, list[Problem]]:
     """The task of a rollout method, made and tested: gold must earn full marks, junk nothing."""
     if resolved.program != "ppo" or not resolved.task:
         return None, []
@@ -180,7 +181,7 @@ def _machine(resolved: Resolved) -> Iterator[Problem]:
             f"not installed: {', '.join(missing)}",
             "make setup (CPU) or the two GPU steps of the README; see openrlhf-ext doctor",
         )
-    attention = str(resolved.get("ds.attn_implementation"))
+    attention = resolved.text("ds.attn_implementation")
     if resolved.device == "cuda" and attention == "flash_attention_2" and util.find_spec("flash_attn") is None:
         what = "flash-attn is not installed here"
         yield Problem(resolved.where("ds.attn_implementation"), what, "install it, or --ds.attn_implementation sdpa")
@@ -192,7 +193,7 @@ def _disk(resolved: Resolved, model: ModelShape | None) -> Iterator[Problem]:
         return
     path = Path(str(resolved.run.dir)).absolute()
     parent = next(p for p in [path, *path.parents] if p.exists())
-    kept = resolved.get("ckpt.max_num") + 1 if resolved.get("ckpt.save_steps") != -1 else 0
+    kept = resolved.whole("ckpt.max_num") + 1 if resolved.whole("ckpt.save_steps") != -1 else 0
     needed = (kept + 0.3) * checkpoint_gib(model, resolved.precision)
     free = shutil.disk_usage(parent).free / 2**30
     if needed > free:

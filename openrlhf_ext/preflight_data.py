@@ -36,7 +36,7 @@ def read_rows(resolved: Resolved, key: str, *, elsewhere: bool = False) -> tuple
 
     ``elsewhere``: the run is meant for other machines, so a file that is not here is only remarked on.
     """
-    names = str(resolved.get(key) or "")
+    names = resolved.text(key)
     if not names:
         return None, []
     rows: list[dict] = []
@@ -59,13 +59,13 @@ def read_rows(resolved: Resolved, key: str, *, elsewhere: bool = False) -> tuple
             problems.append(_unread(resolved, key, path))
     if not rows and not problems:
         problems.append(Problem(resolved.where(key), f"{names} holds no rows", "give a file with rows"))
-    return Rows(key, str(resolved.get("data.input_key")), rows, places, incomplete), problems
+    return Rows(key, resolved.text("data.input_key"), rows, places, incomplete), problems
 
 
 def row_problems(resolved: Resolved, data: Rows, task: Task | None) -> list[Problem]:
     """Missing or empty columns and labels the task cannot read, file and line named."""
     found = _columns(resolved, data)
-    if task is not None and not found:
+    if task is not None:
         found += _labels(resolved, data, task)
     return found
 
@@ -100,22 +100,26 @@ def _read_array(path: Path, text: str) -> tuple[list[dict], list[str], list[Prob
         rows = json.loads(text)
     except ValueError as error:
         return [], [], [Problem(str(path), f"not JSON: {error}", "a JSON array, or one object per line")]
-    places = [f"{path} item {i}" for i in range(len(rows))]
-    bad = [
-        Problem(p, "not a JSON object", "objects only")
-        for p, r in zip(places, rows, strict=True)
-        if not isinstance(r, dict)
-    ]
-    return [r for r in rows if isinstance(r, dict)], places if not bad else [], _first(bad, str(path))
+    good: list[dict] = []
+    places: list[str] = []
+    bad: list[Problem] = []
+    for index, row in enumerate(rows):
+        if isinstance(row, dict):
+            good.append(row)
+            places.append(f"{path} item {index}")
+        else:
+            what = f"a JSON {type(row).__name__}, not an object"
+            bad.append(Problem(f"{path} item {index}", what, "objects only"))
+    return good, places, _first(bad, str(path))
 
 
 def _columns(resolved: Resolved, data: Rows) -> list[Problem]:
     wanted = {"data.input_key": data.input_key}
     if resolved.program == "ppo":
-        wanted["data.label_key"] = str(resolved.get("data.label_key"))
-    elif resolved.get("data.output_key"):
-        wanted["data.output_key"] = str(resolved.get("data.output_key"))
-    chat = bool(resolved.get("data.apply_chat_template"))
+        wanted["data.label_key"] = resolved.text("data.label_key")
+    elif resolved.text("data.output_key"):
+        wanted["data.output_key"] = resolved.text("data.output_key")
+    chat = resolved.flag("data.apply_chat_template")
     bad = []
     for row, place in zip(data.rows, data.places, strict=True):
         for key, column in wanted.items():
@@ -145,9 +149,11 @@ def _columns(resolved: Resolved, data: Rows) -> list[Problem]:
 
 
 def _labels(resolved: Resolved, data: Rows, task: Task) -> list[Problem]:
-    column, bad = str(resolved.get("data.label_key")), []
+    column, bad = resolved.text("data.label_key"), []
     stride = -(-len(data.rows) // LABELS_CHECKED) or 1
     for row, place in list(zip(data.rows, data.places, strict=True))[::stride]:
+        if not isinstance(row.get(column), (str, dict)):
+            continue
         try:
             task.verify("", row[column])
         except LabelError as error:

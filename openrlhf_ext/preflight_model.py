@@ -24,14 +24,14 @@ def model_key(resolved: Resolved) -> str:
 
 def model_folder(resolved: Resolved) -> Path | None:
     """The model's folder, if it is one on this machine."""
-    path = Path(str(resolved.get(model_key(resolved)) or ""))
+    path = Path(resolved.text(model_key(resolved)))
     return path if path.is_dir() and path != Path() else None
 
 
 def read_model(resolved: Resolved, *, elsewhere: bool = False) -> tuple[ModelShape | None, list[Problem]]:
     """The shape of the model and what is missing in its folder (``elsewhere``: that it is not here is only remarked on)."""
     key = model_key(resolved)
-    name = str(resolved.get(key) or "")
+    name = resolved.text(key)
     if not name:
         return None, []
     folder, where = model_folder(resolved), resolved.where(key)
@@ -62,11 +62,11 @@ def model_problems(resolved: Resolved, model: ModelShape | None) -> Iterator[Pro
     if engines and resolved.device == "cpu" and model.head_size not in CPU_HEAD_SIZES:
         what = f"attention heads of size {model.head_size}: vLLM on CPU serves {', '.join(map(str, CPU_HEAD_SIZES))}"
         yield Problem(where, what, "a model with hidden size / heads among these")
-    length = resolved.get("data.max_len")
+    length = resolved.whole("data.max_len")
     if model.positions and length > model.positions:
         what = f"{length} tokens, but the model has {model.positions} positions (max_position_embeddings)"
         yield Problem(resolved.where("data.max_len"), what, f"--data.max_len {model.positions} or less")
-    width = resolved.get("vllm.tensor_parallel_size") if engines else 1
+    width = resolved.whole("vllm.tensor_parallel_size") if engines else 1
     if width > 1 and model.heads % width:
         what = f"{model.heads} attention heads do not divide over {width} GPUs"
         yield Problem(resolved.where("vllm.tensor_parallel_size"), what, f"a divisor of {model.heads}")

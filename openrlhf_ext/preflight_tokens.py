@@ -40,11 +40,11 @@ def token_problems(
 
     where = resolved.where(model_key(resolved))
     try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, use_fast=not resolved.get("data.disable_fast_tokenizer"))
+        tokenizer = AutoTokenizer.from_pretrained(folder, use_fast=not resolved.flag("data.disable_fast_tokenizer"))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         return [Problem(where, f"its tokenizer does not load: {error}", "save the tokenizer beside the model again")]
     found = list(special_problems(where, tokenizer, model))
-    if resolved.get("data.apply_chat_template") and not tokenizer.chat_template:
+    if resolved.flag("data.apply_chat_template") and not tokenizer.chat_template:
         what = "the tokenizer has no chat template"
         return [
             *found,
@@ -70,14 +70,14 @@ def special_problems(where: str, tokenizer: PreTrainedTokenizerBase, model: Mode
 
 def _rendered(resolved: Resolved, data: Rows, tokenizer: PreTrainedTokenizerBase) -> Iterator[Text]:
     """Rows as OpenRLHF renders them: chat template, else input template, else as they are."""
-    chat, template = resolved.get("data.apply_chat_template"), resolved.get("data.input_template")
-    output_key = str(resolved.get("data.output_key") or "")
+    chat, template = resolved.flag("data.apply_chat_template"), resolved.text("data.input_template")
+    output_key = resolved.text("data.output_key")
     for row, place in zip(data.rows, data.places, strict=True):
         value, output = row.get(data.input_key), row.get(output_key, "") if output_key else ""
         if chat:
             yield place, *_chat(value, output, tokenizer)
         elif isinstance(value, str) and isinstance(output, str):
-            yield place, str(template).format(value) if template else value, output
+            yield place, template.format(value) if template else value, output
 
 
 def _chat(value: object, output: object, tokenizer: PreTrainedTokenizerBase) -> tuple[str, str]:
@@ -127,7 +127,7 @@ def _prompt_lengths(
     resolved: Resolved, data: Rows, rows: Sequence[Text], tokenizer: PreTrainedTokenizerBase
 ) -> Iterator[Problem]:
     """Longest prompt against what ``data.max_len`` leaves beside the answer."""
-    max_len, new = resolved.get("data.max_len"), resolved.get("rollout.max_new_tokens") or 1
+    max_len, new = resolved.whole("data.max_len"), resolved.whole_or_none("rollout.max_new_tokens") or 1
     room = max_len - new
     lengths = [len(ids) for ids in _encode(tokenizer, [prompt for _, prompt, _ in rows])]
     too_long = [(n, place) for n, (place, _, _) in zip(lengths, rows, strict=True) if n > room]
@@ -144,7 +144,7 @@ def _record_lengths(
     resolved: Resolved, data: Rows, rows: Sequence[Text], tokenizer: PreTrainedTokenizerBase
 ) -> Iterator[Problem]:
     """Prompt, answer and end in ``data.max_len``: a cut record would teach an end where there is none."""
-    max_len = resolved.get("data.max_len")
+    max_len = resolved.whole("data.max_len")
     # A token is at least one character, so only records of that many characters can be too long.
     candidates = [(place, prompt + output) for place, prompt, output in rows if len(prompt + output) + 2 > max_len]
     lengths = [len(ids) + 1 for ids in _encode(tokenizer, [text for _, text in candidates])]

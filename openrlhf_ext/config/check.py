@@ -64,50 +64,50 @@ def _required(resolved: Resolved) -> Iterator[Problem]:
 
 
 def _common(resolved: Resolved) -> Iterator[Problem]:
-    template = resolved.get("data.input_template")
-    if template is not None:
+    template = resolved.text("data.input_template")
+    if template:
         fix = "write exactly one {} where the input goes (other braces doubled), or null for none"
         if template.count("{}") != 1 or "{" in template.replace("{}", "").replace("{{", ""):
             yield Problem(resolved.where("data.input_template"), f"{template!r} does not hold exactly one {{}}", fix)
         elif "\\n" in template:
             what = f"{template!r} holds a backslash and an n where a line break is meant"
             yield Problem(resolved.where("data.input_template"), what, 'in YAML use double quotes: "...\\n"')
-        if resolved.get("data.apply_chat_template"):
+        if resolved.flag("data.apply_chat_template"):
             what = "a chat template is applied, so OpenRLHF ignores the input template"
             yield Problem(resolved.where("data.input_template"), what, "leave one of the two out")
     prefix = "actor." if resolved.program == "ppo" else ""
-    scheduler = resolved.get(f"{prefix}lr_scheduler")
+    scheduler = resolved.text(f"{prefix}lr_scheduler")
     if scheduler not in _SCHEDULERS:
         what = f"{scheduler!r} is not a schedule that OpenRLHF's arguments fit"
         yield Problem(resolved.where(f"{prefix}lr_scheduler"), what, f"one of {', '.join(_SCHEDULERS)}")
-    if resolved.get(f"{prefix}optim") == "muon" and resolved.get(f"{prefix}max_norm") > 0:
+    if resolved.get(f"{prefix}optim") == "muon" and resolved.number(f"{prefix}max_norm") > 0:
         what = "DeepSpeed clips after Muon has normalised its update, which shrinks every step by orders of magnitude"
         yield Problem(resolved.where(f"{prefix}max_norm"), what, f"--{prefix}max_norm 0")
     if resolved.precision == "fp16" and resolved.device == "cpu":
         yield Problem(resolved.where("run.precision"), "fp16 training needs a GPU", "--run.precision float32 (or bf16)")
-    if resolved.get("ds.tensor_parallel_size") > 1 and resolved.precision != "bf16":
+    if resolved.whole("ds.tensor_parallel_size") > 1 and resolved.precision != "bf16":
         what = f"DeepSpeed's tensor parallel needs bf16, the run is in {resolved.precision}"
         yield Problem(resolved.where("ds.tensor_parallel_size"), what, "--run.precision bf16")
-    if resolved.get("ckpt.save_steps") == -1:
+    if resolved.whole("ckpt.save_steps") == -1:
         yield Problem(
             "ckpt.save_steps", "-1: a run that is stopped cannot be resumed", "--ckpt.save_steps N", note=True
         )
-    elif resolved.get("ckpt.disable_ds"):
+    elif resolved.flag("ckpt.disable_ds"):
         what = "checkpoints without the DeepSpeed state cannot be resumed"
         yield Problem(resolved.where("ckpt.disable_ds"), what, "leave it out")
-    if resolved.get("data.max_samples") < 10**6 and resolved.get("eval.dataset") and resolved.program == "ppo":
-        what = f"OpenRLHF applies {resolved.get('data.max_samples')} to eval.dataset too"
+    if resolved.whole("data.max_samples") < 10**6 and resolved.get("eval.dataset") and resolved.program == "ppo":
+        what = f"OpenRLHF applies {resolved.whole('data.max_samples')} to eval.dataset too"
         yield Problem("data.max_samples", what, "", note=True)
 
 
 def _program(resolved: Resolved) -> Iterator[Problem]:
     """Rules of the programs without a rollout."""
-    if not resolved.get("data.output_key") and not resolved.get("model.pretrain_mode_enable"):
+    if not resolved.text("data.output_key") and not resolved.flag("model.pretrain_mode_enable"):
         what = "null: OpenRLHF drops every row without an output"
         yield Problem(resolved.where("data.output_key"), what, "--data.output_key output")
-    if resolved.get("data.multiturn") and not resolved.get("data.apply_chat_template"):
+    if resolved.flag("data.multiturn") and not resolved.flag("data.apply_chat_template"):
         yield Problem(resolved.where("data.multiturn"), "needs a chat template", "--data.apply_chat_template")
-    if resolved.get("eval.steps") > 0 and not resolved.get("eval.dataset"):
+    if resolved.whole("eval.steps") > 0 and not resolved.get("eval.dataset"):
         yield Problem(resolved.where("eval.steps"), "set, but there is no eval.dataset", "--eval.dataset FILE")
 
 

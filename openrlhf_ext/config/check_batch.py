@@ -19,34 +19,37 @@ def batch_problems(resolved: Resolved) -> list[Problem]:
         sizes += ["actor.num_nodes", "actor.num_gpus_per_node", "ref.num_nodes", "ref.num_gpus_per_node"]
     else:
         sizes += ["run.nodes", "run.ranks_per_node"]
-    if any(resolved.get(key) < 1 for key in sizes):
+    if any(resolved.whole(key) < 1 for key in sizes):
         return []
     if resolved.program != "ppo":
         return list(
-            _update(resolved, resolved.get("run.nodes") * resolved.get("run.ranks_per_node"), "run.ranks_per_node")
+            _update(resolved, resolved.whole("run.nodes") * resolved.whole("run.ranks_per_node"), "run.ranks_per_node")
         )
     return list(_rollout(resolved))
 
 
 def _rollout(resolved: Resolved) -> Iterator[Problem]:
-    get = resolved.get
-    ranks = get("actor.num_nodes") * get("actor.num_gpus_per_node")
+    ranks = resolved.whole("actor.num_nodes") * resolved.whole("actor.num_gpus_per_node")
     yield from _update(resolved, ranks, "actor.num_gpus_per_node")
 
-    prompts, samples = get("rollout.batch_size"), get("rollout.n_samples_per_prompt")
-    per_step, train_batch, forward = prompts * samples, get("train.batch_size"), get("rollout.micro_batch_size")
+    prompts, samples = resolved.whole("rollout.batch_size"), resolved.whole("rollout.n_samples_per_prompt")
+    per_step, train_batch, forward = (
+        prompts * samples,
+        resolved.whole("train.batch_size"),
+        resolved.whole("rollout.micro_batch_size"),
+    )
     if per_step % train_batch:
         what = (
             f"{per_step} samples per step (rollout.batch_size {prompts} x rollout.n_samples_per_prompt {samples}) are not "
             f"a multiple of {train_batch}: gradients of one step would run over into the next"
         )
         yield Problem(resolved.where("train.batch_size"), what, f"--train.batch_size {_divisor(per_step, train_batch)}")
-    if not get("train.dynamic_batch_enable"):
+    if not resolved.flag("train.dynamic_batch_enable"):
         yield from _forward(resolved, per_step, forward, ranks)
-    if get("algo.kl.init_coef") > 0:
+    if resolved.number("algo.kl.init_coef") > 0:
         yield from _reference(resolved, per_step, forward)
 
-    generate = get("rollout.vllm_generate_batch_size")
+    generate = resolved.whole("rollout.vllm_generate_batch_size")
     if generate != prompts:
         what = f"{generate} prompts per engine call, but a step trains on rollout.batch_size {prompts}"
         yield Problem(resolved.where("rollout.vllm_generate_batch_size"), what, "leave it out")
@@ -54,14 +57,18 @@ def _rollout(resolved: Resolved) -> Iterator[Problem]:
 
 def _update(resolved: Resolved, ranks: int, ranks_key: str) -> Iterator[Problem]:
     """DeepSpeed's identity: batch = micro-batch x accumulation x data-parallel ranks."""
-    replica = resolved.get("ds.ring_attn_size") * resolved.get("ds.tensor_parallel_size")
+    replica = resolved.whole("ds.ring_attn_size") * resolved.whole("ds.tensor_parallel_size")
     if ranks % replica:
         what = f"{ranks} ranks do not divide into replicas of {replica} (ring attention x tensor parallel)"
         yield Problem(resolved.where(ranks_key), what, f"a multiple of {replica} ranks")
         return
-    if resolved.get("train.dynamic_batch_enable"):
+    if resolved.flag("train.dynamic_batch_enable"):
         return
-    batch, micro, parallel = resolved.get("train.batch_size"), resolved.get("train.micro_batch_size"), ranks // replica
+    batch, micro, parallel = (
+        resolved.whole("train.batch_size"),
+        resolved.whole("train.micro_batch_size"),
+        ranks // replica,
+    )
     if batch % (micro * parallel):
         unit = micro * parallel
         what = f"{batch} is not a multiple of {unit} (train.micro_batch_size {micro} x {parallel} data-parallel ranks)"
@@ -71,7 +78,7 @@ def _update(resolved: Resolved, ranks: int, ranks_key: str) -> Iterator[Problem]
 
 def _forward(resolved: Resolved, per_step: int, forward: int, ranks: int) -> Iterator[Problem]:
     """Every rank must get the same number of samples, or one waits in a collective for ever."""
-    parallel = max(1, ranks // (resolved.get("ds.ring_attn_size") * resolved.get("ds.tensor_parallel_size")))
+    parallel = max(1, ranks // (resolved.whole("ds.ring_attn_size") * resolved.whole("ds.tensor_parallel_size")))
     if per_step % (forward * parallel):
         what = (
             f"{per_step} samples per step are not a multiple of {forward * parallel} (rollout.micro_batch_size {forward} x "
@@ -84,22 +91,22 @@ def _forward(resolved: Resolved, per_step: int, forward: int, ranks: int) -> Ite
 
 
 def _reference(resolved: Resolved, per_step: int, forward: int) -> Iterator[Problem]:
-    replica = resolved.get("ds.ring_attn_size") * resolved.get("ds.tensor_parallel_size")
-    ranks = resolved.get("ref.num_nodes") * resolved.get("ref.num_gpus_per_node")
+    replica = resolved.whole("ds.ring_attn_size") * resolved.whole("ds.tensor_parallel_size")
+    ranks = resolved.whole("ref.num_nodes") * resolved.whole("ref.num_gpus_per_node")
     if ranks % replica:
         what = f"{ranks} ranks do not divide into replicas of {replica}"
         yield Problem(resolved.where("ref.num_gpus_per_node"), what, f"a multiple of {replica} ranks")
         return
     parallel = ranks // replica
-    batch, micro = resolved.get("train.batch_size"), resolved.get("train.micro_batch_size")
-    if batch % (micro * parallel) and not resolved.get("train.dynamic_batch_enable"):
+    batch, micro = resolved.whole("train.batch_size"), resolved.whole("train.micro_batch_size")
+    if batch % (micro * parallel) and not resolved.flag("train.dynamic_batch_enable"):
         what = (
             f"{parallel} reference ranks: DeepSpeed checks train.batch_size {batch} = train.micro_batch_size {micro} x "
             f"accumulation x ranks for the reference too"
         )
         yield Problem(resolved.where("ref.num_gpus_per_node"), what, f"a number of ranks that divides {batch // micro}")
     batches = -(-per_step // forward)
-    if resolved.get("ds.zero_stage") == 3 and batches % parallel:
+    if resolved.whole("ds.zero_stage") == 3 and batches % parallel:
         what = f"{batches} micro-batches over {parallel} ranks of a ZeRO-3 reference: one rank would wait for ever"
         yield Problem(resolved.where("ref.num_gpus_per_node"), what, f"a number of ranks that divides {batches}")
     elif batches < parallel:

@@ -83,11 +83,11 @@ _EVERY_N = ("eval.steps", "ckpt.save_steps")
 def range_problems(resolved: Resolved) -> Iterator[Problem]:
     """Values outside their range; keys that the method does not have, or that are null, are skipped."""
     for key in _AT_LEAST_1:
-        value = resolved.get(key)
+        value = resolved.number_or_none(key)
         if value is not None and value < 1:
-            yield Problem(resolved.where(key), f"{value} is less than 1", f"--{key} 1 or more")
+            yield Problem(resolved.where(key), f"{value:g} is less than 1", f"--{key} 1 or more")
     for key, (low, high, low_in, high_in) in _RANGES.items():
-        value = resolved.get(key)
+        value = resolved.number_or_none(key)
         if value is None or (
             (value > low or (low_in and value == low)) and (value < high or (high_in and value == high))
         ):
@@ -95,9 +95,9 @@ def range_problems(resolved: Resolved) -> Iterator[Problem]:
         bounds = f"{'[' if low_in else '('}{low:g}, {high:g}{']' if high_in else ')'}"
         yield Problem(resolved.where(key), f"{value:g} is outside {bounds}", f"choose a value in {bounds}")
     for key in _EVERY_N:
-        value = resolved.get(key)
+        value = resolved.number_or_none(key)
         if value is not None and (value == 0 or value < -1):
             # OpenRLHF takes the step number modulo this
             yield Problem(
-                resolved.where(key), f"{value} is not an interval", f"--{key} -1 (OpenRLHF's default) or 1 and more"
+                resolved.where(key), f"{value:g} is not an interval", f"--{key} -1 (OpenRLHF's default) or 1 and more"
             )

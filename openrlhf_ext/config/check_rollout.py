@@ -35,50 +35,50 @@ def rollout_problems(resolved: Resolved) -> Iterator[Problem]:
 
 def _refused(resolved: Resolved) -> Iterator[Problem]:
     get, where = resolved.get, resolved.where
-    if get("train.async_enable") or get("train.partial_rollout_enable"):
-        key = "train.async_enable" if get("train.async_enable") else "train.partial_rollout_enable"
+    if resolved.flag("train.async_enable") or resolved.flag("train.partial_rollout_enable"):
+        key = "train.async_enable" if resolved.flag("train.async_enable") else "train.partial_rollout_enable"
         yield Problem(where(key), "our trainer has no asynchronous mode", f"leave {key} out")
     if get("train.agent_func_path"):
         what = "an agent file would bypass the task and its rewards"
         yield Problem(where("train.agent_func_path"), what, "set task.name")
-    if get("ds.lora.rank") > 0:
+    if resolved.whole("ds.lora.rank") > 0:
         what = "LoRA weights cannot be synced to vLLM: OpenRLHF 0.11.2 would send them under names the engine does not know"
         yield Problem(
             where("ds.lora.rank"), what, "--ds.lora.rank 0; LoRA works for sft, followed by openrlhf-ext merge"
         )
-    if get("ds.load_in_4bit"):
+    if resolved.flag("ds.load_in_4bit"):
         yield Problem(where("ds.load_in_4bit"), "4-bit weights cannot be synced to vLLM", "leave it out")
     if resolved.precision == "fp16":
         what = "engines run in bf16 or float32 and the sync needs equal types"
         yield Problem(where("run.precision"), what, "--run.precision bf16")
-    if get("data.max_images_per_prompt") > 0:
+    if resolved.whole("data.max_images_per_prompt") > 0:
         yield Problem(where("data.max_images_per_prompt"), "tasks here are text only", "leave it out")
-    if not get("data.label_key"):
+    if not resolved.text("data.label_key"):
         yield Problem(where("data.label_key"), "null: the task would get no labels", "--data.label_key label")
 
 
 def _sampling(resolved: Resolved) -> Iterator[Problem]:
-    get, where = resolved.get, resolved.where
-    max_len, new = get("data.max_len"), get("rollout.max_new_tokens")
+    where = resolved.where
+    max_len, new = resolved.whole("data.max_len"), resolved.whole_or_none("rollout.max_new_tokens")
     if new is None:
         what = f"null: each answer may be as long as data.max_len {max_len} minus its prompt"
         yield Problem("rollout.max_new_tokens", what, "", note=True)
     elif new >= max_len:
         what = f"{new} leaves no room for a prompt in data.max_len {max_len} (prompt and answer together)"
         yield Problem(where("rollout.max_new_tokens"), what, f"--data.max_len {new} + the longest prompt")
-    final = get("grpo.final_temperature")
-    if final is not None and final == get("rollout.temperature"):
+    final = resolved.number_or_none("grpo.final_temperature")
+    if final is not None and final == resolved.number("rollout.temperature"):
         what = f"equals rollout.temperature {final}: the temperature stays constant"
         yield Problem(where("grpo.final_temperature"), what, "", note=True)
-    if get("algo.dynamic_filtering_enable"):
-        low, high = get("algo.dynamic_filtering_range")
+    if resolved.flag("algo.dynamic_filtering_enable"):
+        low, high = resolved.numbers("algo.dynamic_filtering_range")
         if low >= high:
             yield Problem(where("algo.dynamic_filtering_range"), f"{low:g} is not below {high:g}", "LOW,HIGH, e.g. 0,1")
 
 
 def _advantage(resolved: Resolved) -> Iterator[Problem]:
     get, where = resolved.get, resolved.where
-    estimator, samples = get("algo.advantage.estimator"), get("rollout.n_samples_per_prompt")
+    estimator, samples = resolved.text("algo.advantage.estimator"), resolved.whole("rollout.n_samples_per_prompt")
     allowed = ESTIMATORS[resolved.method]
     if estimator not in allowed:
         what = f"{resolved.method} normalises rewards within groups, not as {estimator} does"
@@ -86,54 +86,59 @@ def _advantage(resolved: Resolved) -> Iterator[Problem]:
     if samples == 1:
         what = "1: a group needs at least 2 answers per prompt, with one every advantage is 0"
         yield Problem(where("rollout.n_samples_per_prompt"), what, "--rollout.n_samples_per_prompt 8")
-    if get("algo.advantage.gamma") != 1:
-        what = f"{get('algo.advantage.gamma'):g}: the advantage of a group is constant over an answer's tokens"
+    if resolved.number("algo.advantage.gamma") != 1:
+        what = (
+            f"{resolved.number('algo.advantage.gamma'):g}: the advantage of a group is constant over an answer's tokens"
+        )
         yield Problem(where("algo.advantage.gamma"), what, "leave it out")
-    if get("algo.advantage.no_std_norm"):
+    if resolved.flag("algo.advantage.no_std_norm"):
         yield Problem(where("algo.advantage.no_std_norm"), "group normalisation ignores it", "leave it out")
-    low, high = get("reward.clip_range")
+    low, high = resolved.numbers("reward.clip_range")
     if low >= high:
         yield Problem(where("reward.clip_range"), f"{low:g} is not below {high:g}", "LOW,HIGH, e.g. -10,10")
-    if get("critic.freezing_steps") > -1:
+    if resolved.whole("critic.freezing_steps") > -1:
         what = f"{get('critic.freezing_steps')}: without a critic the policy would be frozen for that many steps"
         yield Problem(where("critic.freezing_steps"), what, "leave it out")
-    band, clip = get("actor.eps_clip_low_high"), get("actor.eps_clip")
-    if band is not None and resolved.explicit("actor.eps_clip") and band != [clip, clip]:
+    band, clip = resolved.numbers("actor.eps_clip_low_high"), resolved.number("actor.eps_clip")
+    if band and resolved.explicit("actor.eps_clip") and band != [clip, clip]:
         what = f"{band} overrides actor.eps_clip {clip:g} ({resolved.origins['actor.eps_clip']})"
         yield Problem(where("actor.eps_clip_low_high"), what, "keep one of the two")
 
 
 def _kl(resolved: Resolved) -> Iterator[Problem]:
     get, where = resolved.get, resolved.where
-    if get("algo.kl.target") and get("algo.kl.use_loss"):
+    if get("algo.kl.target") and resolved.flag("algo.kl.use_loss"):
         what = "the adaptive controller steers a KL in the reward; here KL is a loss"
         yield Problem(where("algo.kl.target"), what, "leave it out, or --algo.kl.use_loss false --algo.kl.estimator k1")
-    if get("algo.kl.init_coef") == 0:
+    if resolved.number("algo.kl.init_coef") == 0:
         return
-    estimator = get("algo.kl.estimator")
-    if get("algo.kl.use_loss") and estimator == "k1" and not get("algo.kl.unbiased_gradient"):
+    estimator = resolved.text("algo.kl.estimator")
+    if resolved.flag("algo.kl.use_loss") and estimator == "k1" and not resolved.flag("algo.kl.unbiased_gradient"):
         what = "k1 as a loss has zero expected gradient on-policy: it does not pull towards the reference"
         yield Problem("algo.kl.estimator", what, "k3, unless you reproduce the published code", note=True)
-    if not get("algo.kl.use_loss") and estimator != "k1":
+    if not resolved.flag("algo.kl.use_loss") and estimator != "k1":
         what = f"{estimator} in the reward is a biased penalty; OpenRLHF recommends k1 there"
         yield Problem("algo.kl.estimator", what, "--algo.kl.estimator k1", note=True)
 
 
 def _correction(resolved: Resolved) -> Iterator[Problem]:
     """Importance correction between engine and trainer."""
-    get, where = resolved.get, resolved.where
-    level = get("algo.advantage.is_correction_level")
+    where = resolved.where
+    level = resolved.text("algo.advantage.is_correction_level")
     if level == "off":
         return
     key = "algo.advantage.is_correction_level"
-    if get("rollout.top_p") < 1:
-        what = f"engine log-probs are renormalised over the nucleus at rollout.top_p {get('rollout.top_p'):g}, so the ratio is wrong"
+    if resolved.number("rollout.top_p") < 1:
+        what = f"engine log-probs are renormalised over the nucleus at rollout.top_p {resolved.number('rollout.top_p'):g}, so the ratio is wrong"
         yield Problem(where(key), what, f"--rollout.top_p 1 or --{key} off")
-    mode, gating = get("algo.advantage.is_correction_mode"), get("algo.advantage.is_correction_gating")
+    mode, gating = (
+        resolved.text("algo.advantage.is_correction_mode"),
+        resolved.text("algo.advantage.is_correction_gating"),
+    )
     if mode == "clip" and (level, gating) != ("token", "ratio"):
         what = f"clip needs level token and gating ratio, got {level} and {gating}"
         yield Problem(where("algo.advantage.is_correction_mode"), what, "--algo.advantage.is_correction_mode mask")
-    threshold = get("algo.advantage.is_correction_threshold")
+    threshold = resolved.numbers("algo.advantage.is_correction_threshold")
     if len(threshold) > 2:
         what = f"{threshold} has more than two bounds"
         yield Problem(where("algo.advantage.is_correction_threshold"), what, "HIGH or LOW,HIGH")
@@ -143,8 +148,8 @@ def _correction(resolved: Resolved) -> Iterator[Problem]:
 
 
 def _penalties(resolved: Resolved) -> Iterator[Problem]:
-    buffer = resolved.get("reward.overlong_buffer_len")
-    room = resolved.get("rollout.max_new_tokens") or resolved.get("data.max_len")
+    buffer = resolved.number_or_none("reward.overlong_buffer_len")
+    room = resolved.whole_or_none("rollout.max_new_tokens") or resolved.whole("data.max_len")
     if buffer is not None and not 0 < buffer <= room:
         what = f"{buffer:g} is not between 1 and the {room} new tokens"
         yield Problem(resolved.where("reward.overlong_buffer_len"), what, f"at most {room}")
@@ -152,9 +157,13 @@ def _penalties(resolved: Resolved) -> Iterator[Problem]:
 
 def _topology(resolved: Resolved) -> Iterator[Problem]:
     get, where = resolved.get, resolved.where
-    size = {n: (get(f"{n}.num_nodes"), get(f"{n}.num_gpus_per_node")) for n in ("actor", "ref")}
-    share_all = get("train.colocate_all")
-    if (share_all or get("train.colocate_actor_ref")) and get("algo.kl.init_coef") > 0 and size["actor"] != size["ref"]:
+    size = {n: (resolved.whole(f"{n}.num_nodes"), resolved.whole(f"{n}.num_gpus_per_node")) for n in ("actor", "ref")}
+    share_all = resolved.flag("train.colocate_all")
+    if (
+        (share_all or resolved.flag("train.colocate_actor_ref"))
+        and resolved.number("algo.kl.init_coef") > 0
+        and size["actor"] != size["ref"]
+    ):
         actor, ref = (f"{n} x {p}" for n, p in size.values())
         what = f"policy ({actor}) and reference ({ref}) share GPUs, so they must have equal sizes"
         yield Problem(where("ref.num_gpus_per_node"), what, "leave ref.num_nodes and ref.num_gpus_per_node out")
@@ -165,14 +174,17 @@ def _topology(resolved: Resolved) -> Iterator[Problem]:
             )
     if resolved.device == "cpu":
         return
-    if get("vllm.sync_backend") not in ("nccl", "gloo"):
+    if resolved.text("vllm.sync_backend") not in ("nccl", "gloo"):
         yield Problem(where("vllm.sync_backend"), f"{get('vllm.sync_backend')!r} is not a backend", "nccl")
-    ranks, engines = size["actor"][0] * size["actor"][1], get("vllm.num_engines") * get("vllm.tensor_parallel_size")
+    ranks, engines = (
+        size["actor"][0] * size["actor"][1],
+        resolved.whole("vllm.num_engines") * resolved.whole("vllm.tensor_parallel_size"),
+    )
     if share_all and ranks != engines:
         what = f"{ranks} policy ranks share their GPUs with {engines} engine GPUs (vllm.num_engines x tensor parallel)"
         yield Problem(where("vllm.num_engines"), what, f"engines that span exactly {ranks} GPUs")
-    used = get("vllm.gpu_memory_utilization")
-    if share_all and not get("vllm.enable_sleep") and used > 0.7:
+    used = resolved.number("vllm.gpu_memory_utilization")
+    if share_all and not resolved.flag("vllm.enable_sleep") and used > 0.7:
         what = f"each engine takes {used:.0%} of a GPU that policy and reference need too"
         yield Problem(where("vllm.gpu_memory_utilization"), what, "--vllm.gpu_memory_utilization 0.4")
 
@@ -180,27 +192,27 @@ def _topology(resolved: Resolved) -> Iterator[Problem]:
 def _evaluation(resolved: Resolved) -> Iterator[Problem]:
     get, where = resolved.get, resolved.where
     if not get("eval.dataset"):
-        if get("eval.steps") > 0:
+        if resolved.whole("eval.steps") > 0:
             yield Problem(where("eval.steps"), "set, but there is no eval.dataset", "--eval.dataset FILE")
         return
-    if not get("evaluation.sample_rows"):
+    if not resolved.whole("evaluation.sample_rows"):
         return
-    samples = get("eval.n_samples_per_prompt")
-    if get("eval.temperature") == 0 or samples == 1:
-        what = f"{samples} answers at eval.temperature {get('eval.temperature'):g}: pass@{samples} would say no more than greedy does"
+    samples = resolved.whole("eval.n_samples_per_prompt")
+    if resolved.number("eval.temperature") == 0 or samples == 1:
+        what = f"{samples} answers at eval.temperature {resolved.number('eval.temperature'):g}: pass@{samples} would say no more than greedy does"
         yield Problem(where("evaluation.sample_rows"), what, "--eval.n_samples_per_prompt 8 --eval.temperature 1")
 
 
 def _no_effect(resolved: Resolved) -> Iterator[Problem]:
     """Set by the user, to another value than the default, and read by nothing."""
     rules = list(_NO_EFFECT)
-    if not resolved.get("train.dynamic_batch_enable"):
+    if not resolved.flag("train.dynamic_batch_enable"):
         rules += [(f"{part}.max_tokens_per_gpu", "train.dynamic_batch_enable is off") for part in ("rollout", "train")]
-    if not resolved.get("algo.kl.init_coef"):
+    if not resolved.number("algo.kl.init_coef"):
         rules.append(("ref.", "algo.kl.init_coef is 0, so there is no reference"))
     if resolved.device == "cpu":
         rules.append(("vllm.gpu_memory_utilization", "on CPU the cache is run.kv_cache_gib"))
-    if resolved.get("actor.optim") == "adam":
+    if resolved.text("actor.optim") == "adam":
         rules.append(("actor.muon.", "actor.optim is adam"))
     table, method = knobs(resolved.method), METHOD_DEFAULTS[resolved.method]
     for key in resolved.origins:

@@ -10,7 +10,10 @@ from dataclasses import dataclass
 from typing import Literal, Union, get_args, get_origin
 
 from openrlhf_ext.config.schema import our_fields
-from openrlhf_ext.upstream.cli import destinations
+from openrlhf_ext.upstream.cli import Option, destinations
+
+Kind = Literal["int", "float", "bool", "str"]
+_KINDS: dict[str, Kind] = {"int": "int", "float": "float", "bool": "bool", "str": "str"}
 
 PROGRAM_OF_METHOD: dict[str, str] = {
     "sft": "sft",
@@ -34,7 +37,7 @@ class Knob:
     """One key: its scalar type, default, and what it accepts."""
 
     key: str
-    kind: Literal["int", "float", "bool", "str"]
+    kind: Kind
     default: object
     choices: tuple[object, ...] = ()
     count: int | None = None
@@ -61,9 +64,9 @@ def closest(key: str, known: Iterable[str]) -> str:
     return f"did you mean {' or '.join(near)}?" if near else ""
 
 
-def _upstream_knob(key: str, option: object) -> Knob:
-    kind = "bool" if option.store_true else getattr(option.type, "__name__", option.type) or "str"
-    count = None if option.store_true else {None: None, "*": 0, "+": 0}.get(option.nargs, option.nargs)
+def _upstream_knob(key: str, option: Option) -> Knob:
+    kind: Kind = "bool" if option.store_true else _KINDS[option.type]
+    count = {"*": 0, "+": 0}.get(option.nargs) if isinstance(option.nargs, str) else option.nargs
     default = _typed(kind, option.default)
     return Knob(
         key=key,
@@ -81,12 +84,12 @@ def _our_knob(key: str, hint: object, default: object) -> Knob:
     optional = type(None) in arms
     (arm,) = [a for a in arms if a is not type(None)]
     choices = get_args(arm) if get_origin(arm) is Literal else ()
-    kind = "str" if choices else arm.__name__
+    kind = "str" if choices else _KINDS[arm.__name__]
     return Knob(key=key, kind=kind, default=default, choices=choices, optional=optional)
 
 
-def _typed(kind: str, default: object) -> object:
+def _typed(kind: Kind, default: object) -> object:
     """OpenRLHF writes some float defaults as ints and some lists as tuples."""
     if isinstance(default, (list, tuple)):
         return [_typed(kind, item) for item in default]
-    return float(default) if kind == "float" and default is not None else default
+    return float(default) if kind == "float" and isinstance(default, int) else default

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import yaml
 
@@ -18,6 +19,8 @@ from openrlhf_ext.config.read import Setting, read_file, read_overrides
 from openrlhf_ext.config.schema import Evaluation, Grpo, Run, TaskOptions
 from openrlhf_ext.config.values import coerce, coerce_open
 from openrlhf_ext.upstream.cli import parse
+
+T = TypeVar("T")
 
 DERIVED: dict[str, str] = {
     "ckpt.output_dir": "it is <run.dir>/model",
@@ -69,6 +72,42 @@ class Resolved:
         for part in key.split("."):
             node = node.get(part) if isinstance(node, dict) else None
         return node
+
+    def whole(self, key: str) -> int:
+        """The value of a key that holds a whole number."""
+        value = self.get(key)
+        if not isinstance(value, int):
+            raise TypeError(f"{key} holds {value!r}, not a whole number")
+        return value
+
+    def number(self, key: str) -> float:
+        """The value of a key that holds a number."""
+        value = self.get(key)
+        if not isinstance(value, (int, float)):
+            raise TypeError(f"{key} holds {value!r}, not a number")
+        return value
+
+    def number_or_none(self, key: str) -> float | None:
+        """The value of a key that holds a number or null."""
+        return None if self.get(key) is None else self.number(key)
+
+    def whole_or_none(self, key: str) -> int | None:
+        """The value of a key that holds a whole number or null."""
+        return None if self.get(key) is None else self.whole(key)
+
+    def numbers(self, key: str) -> list[float]:
+        """The value of a key that holds a list of numbers; empty where it is null."""
+        value = self.get(key)
+        return [float(item) for item in value] if isinstance(value, (list, tuple)) else []
+
+    def flag(self, key: str) -> bool:
+        """Whether a switch is on; False where the method has no such key."""
+        return bool(self.get(key))
+
+    def text(self, key: str) -> str:
+        """The value of a key that holds text; empty where it is null."""
+        value = self.get(key)
+        return "" if value is None else str(value)
 
     def explicit(self, key: str) -> bool:
         """Was it set by a preset, a file or the command line?"""
@@ -133,15 +172,15 @@ def load(method: str, path: str | None, overrides: Sequence[tuple[str, str]], *,
     table = knobs(method)
     chosen, origins, problems = _choose(settings, table)
 
-    preset = chosen.get("grpo.preset", "none") if "grpo.preset" in table else "none"
+    preset = str(chosen.get("grpo.preset", "none"))
     task_name = chosen.get("task.name")
     for key, value in (PRESETS[preset] | _preset_task(preset, task_name)).items():
         if key not in chosen:
             chosen[key], origins[key] = value, f"preset {preset}"
 
-    wanted = chosen.get("run.device", "auto")
+    wanted = str(chosen.get("run.device", "auto"))
     device = local_device if wanted == "auto" else wanted
-    precision = device_rules.precision_of(chosen.get("run.precision", "auto"), device)
+    precision = device_rules.precision_of(str(chosen.get("run.precision", "auto")), device)
 
     values: dict[str, object] = {key: knob.default for key, knob in table.items()}
     values |= METHOD_DEFAULTS[method]
@@ -149,6 +188,7 @@ def load(method: str, path: str | None, overrides: Sequence[tuple[str, str]], *,
     values |= chosen
     _follow(method, values, origins)
     values["run.dir"] = values["run.dir"] or _default_dir(method, task_name)
+    values["run.wandb"] = bool(values["run.wandb"] or values["logger.wandb.key"])
     problems += _derive(method, values, origins, precision)
 
     resolved = Resolved(
@@ -157,10 +197,10 @@ def load(method: str, path: str | None, overrides: Sequence[tuple[str, str]], *,
         precision=precision,
         values=_nest(values),
         origins=origins,
-        run=_view(Run, "run", values),
+        run=_view(Run, _section("run", values)),
         task_options=_task_options(values),
-        grpo=_view(Grpo, "grpo", values),
-        evaluation=_view(Evaluation, "evaluation", values),
+        grpo=_view(Grpo, _section("grpo", values)),
+        evaluation=_view(Evaluation, _section("evaluation", values)),
     )
     if problems:
         raise ConfigError(problems, partial=resolved)
@@ -182,7 +222,9 @@ def _check_method(method: str) -> None:
     )
 
 
-def _choose(settings: list[Setting], table: dict[str, Knob]) -> tuple[dict[str, object], dict[str, str], list[Problem]]:
+def _choose(
+    settings: list[Setting], table: Mapping[str, Knob]
+) -> tuple[dict[str, object], dict[str, str], list[Problem]]:
     """Typed values of the user's settings, later ones winning, and what was wrong with the others."""
     chosen: dict[str, object] = {}
     origins: dict[str, str] = {}
@@ -250,15 +292,21 @@ def _default_dir(method: str, task_name: object) -> str:
     return str(Path("runs") / "-".join(parts))
 
 
-def _view(kind: type, namespace: str, values: dict[str, object]) -> object:
-    names = [f.name for f in fields(kind) if f"{namespace}.{f.name}" in values]
-    return kind(**{name: values[f"{namespace}.{name}"] for name in names})
+def _section(namespace: str, values: dict[str, object]) -> dict[str, object]:
+    """Values below ``namespace.``, without it."""
+    prefix = f"{namespace}."
+    return {key.removeprefix(prefix): value for key, value in values.items() if key.startswith(prefix)}
+
+
+def _view(kind: Callable[..., T], section: dict[str, object]) -> T:
+    """The typed form of a section; its values have been coerced to the fields' types."""
+    return kind(**section)
 
 
 def _task_options(values: dict[str, object]) -> TaskOptions:
-    own = {key.removeprefix("task."): value for key, value in values.items() if key.startswith("task.")}
-    on_error, name = own.pop("on_error"), own["name"]
-    return TaskOptions(name=name, on_error=on_error, options=own if name else {})
+    own = _section("task", values)
+    on_error = own.pop("on_error")
+    return _view(TaskOptions, {"name": own["name"], "on_error": on_error, "options": own if own["name"] else {}})
 
 
 def _flag(knob: Knob, value: object) -> list[str]:

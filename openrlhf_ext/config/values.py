@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
-from openrlhf_ext.config.knobs import Knob
+from openrlhf_ext.config.knobs import Kind, Knob
 from openrlhf_ext.config.read import parse_yaml_value
 
 _TRUE, _FALSE = ("true", "yes", "on", "1"), ("false", "no", "off", "0")
@@ -17,7 +18,8 @@ def coerce(knob: Knob, value: object) -> object:
         ValueError: with what the key accepts; the caller adds which key it was and where it stood.
     """
     if value is None or (value == "null" and knob.optional):
-        return _none(knob)
+        _allow_null(knob)
+        return None
     if knob.count is not None:
         return _list(knob, value)
     return _scalar(knob, value)
@@ -32,11 +34,10 @@ def coerce_open(value: object) -> object:
     return parse_yaml_value(value)
 
 
-def _none(knob: Knob) -> None:
+def _allow_null(knob: Knob) -> None:
     # OpenRLHF turns an empty template into none, so null is a legal way to switch its default template off.
-    if knob.optional or knob.key == "data.input_template":
-        return None
-    raise ValueError(f"null is not allowed; default {knob.default!r}")
+    if not knob.optional and knob.key != "data.input_template":
+        raise ValueError(f"null is not allowed; default {knob.default!r}")
 
 
 def _list(knob: Knob, value: object) -> object:
@@ -57,33 +58,32 @@ def _scalar(knob: Knob, value: object) -> object:
     # YAML 1.1 reads a bare `off` as false; where `off` is a choice, that is what was meant.
     if value is False and "off" in knob.choices:
         value = "off"
-    result = {"int": _int, "float": _float, "bool": _bool, "str": str}[knob.kind](value)
+    result = _CASTS[knob.kind](value)
     if knob.choices and result not in knob.choices:
         raise ValueError(f"takes one of {', '.join(map(str, knob.choices))}; got {value!r}")
     return result
 
 
 def _int(value: object) -> int:
-    if isinstance(value, bool):
-        raise ValueError(f"takes a whole number, got {value!r}")
-    try:
-        number = float(value)
-    except ValueError:
-        raise ValueError(f"takes a whole number, got {value!r}") from None
+    number = _finite_or_inf(value, "a whole number")
     if not math.isfinite(number) or number != int(number):
         raise ValueError(f"takes a whole number, got {value!r}")
     return int(number)
 
 
 def _float(value: object) -> float:
-    if isinstance(value, bool):
-        raise ValueError(f"takes a number, got {value!r}")
+    return _finite_or_inf(value, "a number")
+
+
+def _finite_or_inf(value: object, wanted: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+        raise ValueError(f"takes {wanted}, got {value!r}")
     try:
         number = float(value)
     except ValueError:
-        raise ValueError(f"takes a number, got {value!r}") from None
+        raise ValueError(f"takes {wanted}, got {value!r}") from None
     if math.isnan(number):
-        raise ValueError("takes a number, got nan")
+        raise ValueError(f"takes {wanted}, got nan")
     return number
 
 
@@ -94,3 +94,6 @@ def _bool(value: object) -> bool:
     if text in _FALSE:
         return False
     raise ValueError(f"takes true or false, got {value!r}")
+
+
+_CASTS: dict[Kind, Callable[[object], object]] = {"int": _int, "float": _float, "bool": _bool, "str": str}
