@@ -32,8 +32,8 @@ def save_checkpoint(root: Path, step: int, write_workers: Callable[[Path], None]
         write_workers(unfinished)
         (unfinished / STATE_FILE).write_text(json.dumps(state, indent=1))
         _flush(unfinished)
-        if final.exists():  # the same step saved again after a resume
-            shutil.rmtree(final)
+        if final.exists():  # the same step saved again
+            final.rename(root / f"{final.name}.replaced.tmp")
         unfinished.rename(final)
     except BaseException:
         shutil.rmtree(unfinished, ignore_errors=True)
@@ -41,7 +41,8 @@ def save_checkpoint(root: Path, step: int, write_workers: Callable[[Path], None]
     _replace_text(root / LATEST_FILE, final.name)
     _flush_directory(root)
     for old in checkpoints(root)[:-keep]:
-        shutil.rmtree(old)
+        old.rename(old.with_suffix(".tmp"))  # a kill while it is being removed must not leave one that looks complete
+    _remove_unfinished(root)
     return final
 
 
@@ -71,6 +72,8 @@ def _flush(directory: Path) -> None:
         if path.is_file():
             with open(path, "rb") as file:
                 os.fsync(file.fileno())
+        elif path.is_dir():
+            _flush_directory(path)
     _flush_directory(directory)
 
 
