@@ -1,0 +1,40 @@
+#!/usr/bin/env bash
+# The SFT ablation of the 24-point project, small: which trace format (v1, v2, v3) and which trace length (short, medium, long,
+# mixed) teaches a small model the game best. Published order: v2 >= v3 > v1, and medium > short, long. All lengths are of v3.
+# Usage: bash examples/claims/game24_sft.sh [DIR]
+# Six runs from one untrained model, each over the same number of rows; then one evaluation of all. Hours on 2 cores.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/../.."
+PATH=$PWD/.venv/bin:$PATH
+
+OUT=${1:-runs/claims/game24-sft}
+SEED=${SEED:-42}
+SEARCHES=${SEARCHES:-6}
+NODES=${NODES:-6-11}
+BUCKETS=${BUCKETS:-130,190,300} # thirds of the rows, in tokens of the small tokenizer
+CONTEXT=${CONTEXT:-384}
+ROWS=${ROWS:-12000} # each bucket holds more
+EPOCHS=${EPOCHS:-3}
+
+openrlhf-ext prepare game24-puzzles --out "$OUT/data" --seed "$SEED"
+openrlhf-ext prepare tiny-model --out "$OUT/init" --task game24 --context "$CONTEXT" --seed "$SEED" --overwrite
+for format in v1 v2 v3; do
+    openrlhf-ext prepare game24-traces --puzzles "$OUT/data/train.jsonl" --out "$OUT/data/$format" --seed "$SEED" \
+        --searches "$SEARCHES" --nodes "$NODES" --format "$format" --tokenizer "$OUT/init" --buckets "$BUCKETS" --validation
+done
+
+models=()
+: >"$OUT/claim.jobs"
+for data in v1/sft v2/sft v3/sft v3/short v3/medium v3/long; do
+    name=${data/\//-}
+    name=${name%-sft}
+    echo "train sft --config examples/configs/sft_game24_tiny.yaml --run.dir $OUT/$name --run.seed $SEED" \
+        "--model.model_name_or_path $OUT/init --data.max_len $CONTEXT" \
+        "--data.dataset $OUT/data/$data.jsonl --data.max_samples $ROWS --train.max_epochs $EPOCHS" \
+        "--eval.dataset $OUT/data/${data%/*}/validation.jsonl" >>"$OUT/claim.jobs"
+    models+=("$name=$OUT/$name/model")
+done
+echo "evaluate --model ${models[*]} --suite game24 --out $OUT/eval" >>"$OUT/claim.jobs"
+
+# One process and one Ray session for all of them.
+openrlhf-ext jobs "$OUT/claim.jobs"
