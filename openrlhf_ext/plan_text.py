@@ -13,13 +13,22 @@ if TYPE_CHECKING:
 
 def render(plan: Plan, cluster: Cluster | None = None) -> str:
     """Workers, batch arithmetic, placement and notes as aligned text."""
-    parts = [f"plan: {plan.method} on {plan.device} in {plan.precision}", _workers(plan), _batch(plan)]
+    parts = [
+        f"plan: {plan.method} on {plan.device} in {plan.precision}; books {_booked(plan)}",
+        _workers(plan),
+        _batch(plan),
+    ]
     if cluster:
         parts.append(_placement(plan, cluster))
     if plan.device == "cpu" and any(group.state_gib for group in plan.groups):
         parts.append(_memory(plan, cluster))
     parts += [f"note: {note}" for note in plan.notes]
     return "\n".join(parts)
+
+
+def _booked(plan: Plan) -> str:
+    total = {kind: sum(b.get(kind, 0) for s in plan.bundle_sets.values() for b in s) for kind in ("GPU", "CPU")}
+    return ", ".join(f"{amount:g} {kind}" for kind, amount in total.items() if amount)
 
 
 def _memory(plan: Plan, cluster: Cluster | None) -> str:
@@ -107,14 +116,14 @@ def _placement(plan: Plan, cluster: Cluster) -> str:
     rows = []
     for node in cluster.nodes:
         held = {name: [i for s, i in placed[node.name] if s == name] for name in plan.bundle_sets}
-        text = ", ".join(f"{' + '.join(tenants[name])} on bundles {_span(held[name])}" for name in held if held[name])
+        text = ", ".join(f"{' + '.join(tenants[name])} on {_span(held[name])}" for name in held if held[name])
         size = f"{node.gpus:g} GPUs, {node.cpus:g} cores" if node.gpus else f"{node.cpus:g} cores"
         rows.append([node.name, size, text or "idle"])
     return _table(rows)
 
 
 def _span(indices: Sequence[int]) -> str:
-    return str(indices[0]) if len(indices) == 1 else f"{indices[0]}-{indices[-1]}"
+    return f"bundle {indices[0]}" if len(indices) == 1 else f"bundles {indices[0]}-{indices[-1]}"
 
 
 def _table(rows: Sequence[Sequence[str]]) -> str:

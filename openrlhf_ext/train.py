@@ -148,4 +148,4 @@ def _refuse(problems: Sequence[Problem]) -> int:
 
 
 def _remarks(problems: Sequence[Problem]) -> list[str]:
-    return [f"note: {p.where}: {p.what}{f' (instead: {p.fix})' if p.fix else ''}" for p in notes(problems)]
+    return [f"note: {p.where}: {p.what}{f' (fix: {p.fix})' if p.fix else ''}" for p in notes(problems)]
