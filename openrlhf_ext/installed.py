@@ -5,6 +5,7 @@ scripts/setup.sh asks this module before anything is installed: standard library
 
 from __future__ import annotations
 
+import ctypes
 import importlib.metadata
 import importlib.util
 import os
@@ -15,7 +16,7 @@ from pathlib import Path
 LOCK = Path(__file__).resolve().parent.parent / "requirements" / "cpu.lock"
 """The exact pins of the CPU environment; absent where the package was not installed from a checkout."""
 
-LIGHT = ("pyyaml", "math-verify", "tqdm")
+LIGHT = ("pyyaml", "math-verify", "tqdm", "jinja2")
 """What doctor, prepare, grade, report and train --dry-run need (install_requires of setup.py)."""
 STACK = ("openrlhf", "ray", "deepspeed", "transformers", "torch")
 """What training needs on every machine, beside one of ENGINES."""
@@ -56,3 +57,12 @@ def bytecode_compiled() -> bool | None:
         if source.exists():
             return os.path.exists(importlib.util.cache_from_source(str(source)))
     return None
+
+
+def has_library(name: str) -> bool:
+    """Whether the system's loader finds a shared library, e.g. ``libnuma.so.1``, which no Python package brings."""
+    try:
+        ctypes.CDLL(name)
+    except OSError:
+        return False
+    return True

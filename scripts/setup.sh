@@ -150,4 +150,8 @@ if [ ! -e "$PROJECT" ]; then
     rm -f "$VENV"/.project-*
     touch "$PROJECT"
 fi
+if ! "$VENV/bin/python" -c 'import ctypes; ctypes.CDLL("libnuma.so.1")' 2>/dev/null; then
+    say "warning: libnuma.so.1 is not on this system, and vLLM's CPU kernels need it"
+    say "  -> apt-get install libnuma1 (Debian, Ubuntu) or dnf install numactl-libs (Fedora)"
+fi
 if [ "$SECONDS" -gt 2 ]; then say "ready after $SECONDS s: $VENV"; fi
