@@ -13,8 +13,7 @@ from dataclasses import dataclass, field
 import ray
 import torch
 from openrlhf.trainer.ppo_utils.experience import Experience
-from openrlhf.trainer.ppo_utils.samples_generator import SamplesGenerator
-from vllm import SamplingParams
+from openrlhf.trainer.ppo_utils.samples_generator import SamplesGenerator, SamplingParams
 
 from openrlhf_ext.rollout.deadline import wait_for
 from openrlhf_ext.rollout.prompts import Prompt, PromptStream
@@ -38,6 +37,7 @@ class SamplingOptions:
     max_len: int
 
     def params(self) -> SamplingParams:
+        """For the engines. Upstream's name for vLLM's class: on a CPU it is made in the engine, so that the driver needs no vLLM."""
         return SamplingParams(
             temperature=self.temperature,
             top_p=self.top_p,

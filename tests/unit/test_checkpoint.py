@@ -168,12 +168,12 @@ def test_a_kill_before_any_system_call_leaves_a_whole_newest_checkpoint(tmp_path
     for root in kills(tmp_path, 3):
         latest = latest_checkpoint(root)
         assert latest is not None
-        assert is_whole(latest), f"{root.name}: {latest.name} is not whole"
+        for path in checkpoints(root):
+            assert is_whole(path), f"{root.name}: {path.name} counts as complete and is not"
         seen.add(latest.name)
         after = save(root, 4)
         assert latest_checkpoint(root) == after
         assert is_whole(after)
-        assert all(is_whole(path) for path in checkpoints(root)), f"{root.name}: a half-removed checkpoint counts as complete"
         assert len(checkpoints(root)) == 2
         assert not list(root.glob("*.tmp"))
     assert seen == {"step_000002", "step_000003"}
@@ -209,8 +209,9 @@ while True:
 
 
 def test_sigkill_at_random_moments_of_endless_saves(tmp_path: Path) -> None:
-    rng, reached = random.Random(7), 0
-    for _ in range(12):
+    rng, reached, kills = random.Random(7), 0, 0
+    while kills < 10 or (reached <= 3 and kills < 60):  # a busy machine saves little before it is killed
+        kills += 1
         child = subprocess.Popen([sys.executable, "-c", SAVES_FOR_EVER, str(tmp_path)], stdout=subprocess.PIPE, text=True)
         assert child.stdout is not None
         assert child.stdout.readline() == "ready\n"

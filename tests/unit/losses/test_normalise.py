@@ -2,6 +2,7 @@
 
 import math
 import statistics
+from itertools import pairwise
 
 import pytest
 import torch
@@ -175,6 +176,5 @@ def test_temperature_is_monotone_and_ends_at_the_final_one(max_steps: int, start
     values = [temperature_at(step, max_steps, start, final) for step in range(max_steps)]
     assert values[-1] == pytest.approx(final)
     assert temperature_at(max_steps + 7, max_steps, start, final) == pytest.approx(final)
-    pairs = list(zip(values, values[1:], strict=False))
     rising = final >= start
-    assert all((b >= a or math.isclose(a, b)) if rising else (b <= a or math.isclose(a, b)) for a, b in pairs)
+    assert all(math.isclose(a, b) or (b > a) == rising for a, b in pairwise(values))
