@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from openrlhf_ext.record.panels import COST, PANELS, Panel, label, leftover
+from openrlhf_ext.record.rows import step_of
 from openrlhf_ext.record.stats import wilson
 from openrlhf_ext.record.svg import Chart, Line, line_chart, short, stacked_bars
 from openrlhf_ext.record.view import View
@@ -42,8 +43,8 @@ def run_figures(view: View, x: str = "step") -> list[Figure]:
     for panel in PANELS:
         keys = panel.chosen(available)
         if keys:
-            figures.append(phases(view, panel, keys, x) if panel.stacked else curves(view, panel, keys, x))
-    if speed := throughput(view, x):
+            figures.append(phases(view, panel, keys) if panel.stacked else curves(view, panel, keys, x))
+    if speed := throughput(view):
         figures.append(speed)
     for key in leftover(available):
         if key not in constants(view):
@@ -102,7 +103,7 @@ def spread(
     return [i and i[0] for i in intervals], [i and i[1] for i in intervals]
 
 
-def phases(view: View, panel: Panel, keys: Sequence[str], x: str) -> Figure:
+def phases(view: View, panel: Panel, keys: Sequence[str]) -> Figure:
     """Seconds per step by phase, with what `time/step` says beyond the phases as `other`."""
     rows = [row for row in view.rows if any(isinstance(row.get(key), (int, float)) for key in keys)]
     columns = {label(key): [seconds(row, key) for row in rows] for key in keys}
@@ -111,7 +112,7 @@ def phases(view: View, panel: Panel, keys: Sequence[str], x: str) -> Figure:
     if sum(other) > 0.01 * sum(named):
         columns["other"] = other
     whole = sum(map(sum, columns.values())) or 1.0
-    xs = [float(row["step"]) for row in rows if isinstance(row.get("step"), (int, float))]
+    xs = [float(step_of(row)) for row in rows]
     chart = stacked_bars(xs, list(columns.items()), title=panel.title)
     legend = tuple(
         (name, i % 8, f"{100 * sum(values) / whole:.0f} %") for i, (name, values) in enumerate(columns.items())
@@ -124,7 +125,7 @@ def seconds(row: Mapping[str, object], key: str) -> float:
     return max(0.0, float(value)) if isinstance(value, (int, float)) else 0.0
 
 
-def throughput(view: View, x: str) -> Figure | None:
+def throughput(view: View) -> Figure | None:
     """Generated tokens per second of generation, derived from the cumulative count."""
     xs, ys, before = [], [], 0.0
     for row in view.rows:
@@ -132,7 +133,7 @@ def throughput(view: View, x: str) -> Figure | None:
         spent = seconds(row, "time/generate")
         if isinstance(total, (int, float)):
             if spent > 0 and total > before:
-                xs.append(float(row["step"]) if isinstance(row.get("step"), (int, float)) else 0.0)
+                xs.append(float(step_of(row)))
                 ys.append((total - before) / spent)
             before = float(total)
     if len(xs) < 2:

@@ -101,7 +101,7 @@ def final_columns(views: Sequence[View]) -> list[Column]:
         share = any(measure.share for measure in measures if measure)
         name = SHORT.get(key, key)
         title = f"{suite}: {name}" if len(suites) > 1 else name
-        columns.append(Column(title, share, tuple(m and (m.after or m.before).value for m in measures)))
+        columns.append(Column(title, share, tuple((m.after or m.before).value if m else None for m in measures)))
         if key == "accuracy" and any(m and m.after for m in measures):
             gains = tuple(m.after.value - m.before.value if m and m.after else None for m in measures)
             columns.append(Column("change (points)", True, gains, change=True))

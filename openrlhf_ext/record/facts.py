@@ -140,7 +140,7 @@ def health(view: View) -> list[Check]:
                 f"{len(lost)} values were not finite: {', '.join(names[:4])}{' ...' if len(names) > 4 else ''} (first at step {lost[0][1]}).",
             )
         )
-    checks += [Check("warn", note[0].upper() + note[1:] + ".") for note in view.notes]
+    checks += [Check("warn", f"{note}.") for note in view.notes]
     return checks
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numbers
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -10,8 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from openrlhf_ext.record.jsonl import read_lines
-
-SECRETS = {"key", "api_key", "token", "hf_token", "access_token", "secret", "password"}
 
 
 @dataclass
@@ -33,14 +30,14 @@ class Totals:
 
         def count(key: str) -> int:
             value = row.get(key)
-            return int(value) if isinstance(value, numbers.Real) else 0
+            return int(value) if isinstance(value, (int, float)) else 0
 
         elapsed = row.get("time/elapsed")
         return cls(
             count("rollout/tokens_total"),
             count("rollout/samples_total"),
             count("train/tokens_total"),
-            float(elapsed) if isinstance(elapsed, numbers.Real) else 0.0,
+            float(elapsed) if isinstance(elapsed, (int, float)) else 0.0,
         )
 
     def columns(self) -> dict[str, float]:
@@ -62,28 +59,13 @@ def is_run(path: Path) -> bool:
 def step_of(row: Mapping[str, object]) -> int:
     """The step a row belongs to; rows without one count as step 0."""
     step = row.get("step")
-    return int(step) if isinstance(step, numbers.Real) else 0
+    return int(step) if isinstance(step, (int, float)) else 0
 
 
 def trailing_number(path: Path) -> int:
     """The number that a file or folder name ends in, e.g. 12 for `step_000012.jsonl`; -1 where there is none."""
     found = re.search(r"(\d+)$", path.name.removesuffix(".jsonl"))
     return int(found[1]) if found else -1
-
-
-def is_secret(name: str) -> bool:
-    """Whether an option or configuration key names something that must not be written into a record (an API key, a password)."""
-    return name.lower().lstrip("-").split(".")[-1] in SECRETS
-
-
-def flatten(values: object, prefix: str = "") -> dict[str, object]:
-    """A nested mapping as one level of dotted keys."""
-    if not isinstance(values, Mapping):
-        return {prefix: values} if prefix else {}
-    flat: dict[str, object] = {}
-    for key, value in values.items():
-        flat.update(flatten(value, f"{prefix}.{key}" if prefix else str(key)))
-    return flat
 
 
 def read_metrics(path: str | os.PathLike[str]) -> list[dict]:

@@ -6,21 +6,17 @@ Layout and row formats: docs/formats.md. One process owns a run (it holds `.lock
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import numbers
 import os
 import re
 import shutil
-import socket
 import sys
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Self
-
-import yaml
 
 from openrlhf_ext.record.jsonl import (
     append_row,
@@ -32,17 +28,17 @@ from openrlhf_ext.record.jsonl import (
     repair_tail,
     write_atomic,
 )
+from openrlhf_ext.record.lock import RunDirBusy, hold
 from openrlhf_ext.record.rows import (
     Totals,
-    flatten,
     is_run,
-    is_secret,
     read_events,
     read_metrics,
     read_rollouts,
     step_of,
     trailing_number,
 )
+from openrlhf_ext.record.settings import config_changes, without_secrets
 
 PREFIXES = ("rollout/", "train/", "eval/", "time/", "memory/", "health/")
 OURS = (
@@ -63,10 +59,6 @@ __all__ = ["RunDir", "RunDirBusy", "RunDirExists", "Totals", "read_events", "rea
 
 class RunDirExists(ValueError):
     """The directory holds another run (or something that is no run); the message names the fix."""
-
-
-class RunDirBusy(ValueError):
-    """Another living process writes into this run directory."""
 
 
 class RunDir:
@@ -143,7 +135,7 @@ class RunDir:
             )
         with disk_errors(run.path, "nothing was started"):
             run.rollouts.mkdir(parents=True, exist_ok=True)
-            run._own()
+            run._lock = hold(run.path)
             if occupied and overwrite:
                 run._clear()
             run.rollouts.mkdir(exist_ok=True)
@@ -233,21 +225,6 @@ class RunDir:
             raise RunDirExists(f"{self.path} is a file: choose another --run.dir")
         return [name for name in OURS if (self.path / name).exists() and not is_empty_folder(self.path / name)]
 
-    def _own(self) -> None:
-        """Hold an advisory lock for the life of this process (a kill frees it)."""
-        handle = os.open(self.path / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
-        try:
-            fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            owner = os.read(handle, 200).decode(errors="replace")
-            os.close(handle)
-            raise RunDirBusy(
-                f"{self.path} is being written by another process ({owner.strip()}): wait for it, or stop it"
-            ) from error
-        os.ftruncate(handle, 0)
-        os.write(handle, f"process {os.getpid()} on {socket.gethostname()}".encode())
-        self._lock = handle
-
     def _clear(self) -> None:
         for name in OURS:
             target = self.path / name
@@ -327,24 +304,3 @@ def drop_rollouts_after(path: Path, step: int) -> bool:
     else:
         path.unlink()
     return True
-
-
-def without_secrets(argv: Sequence[str]) -> list[str]:
-    """The command line with the value after every option that names a key, token, secret or password left out."""
-    shown, hide = [], False
-    for word in argv:
-        name, equals, _ = word.partition("=")
-        secret = word.startswith("--") and is_secret(name)
-        shown.append("..." if hide else f"{name}=..." if secret and equals else word)
-        hide = secret and not equals
-    return shown
-
-
-def config_changes(path: Path, config_yaml: str) -> dict[str, list[object]]:
-    """Dotted keys whose value differs between the configuration on disk and the new one: {key: [old, new]}."""
-    if not path.exists():
-        return {}
-    old, new = flatten(yaml.safe_load(path.read_text())), flatten(yaml.safe_load(config_yaml))
-    return {
-        key: [old.get(key), new.get(key)] for key in sorted(old.keys() | new.keys()) if old.get(key) != new.get(key)
-    }

@@ -145,7 +145,7 @@ def axis_range(values: Sequence[float], edges: Sequence[float], *, log: bool, ze
     low, high = min(values), max(values)
     hidden = 0
     if len(values) >= 20 and not log:
-        lower, upper = quantile(values, 0.02), quantile(values, 0.98)
+        lower, upper = -quantile([-value for value in values], 0.95), quantile(values, 0.95)
         room = max(upper - lower, 1e-12)
         if high > upper + 8 * room:
             high = upper + room / 2

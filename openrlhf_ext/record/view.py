@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -14,7 +12,9 @@ from pathlib import Path
 import yaml
 
 from openrlhf_ext.record.jsonl import read_lines
-from openrlhf_ext.record.rows import flatten, is_secret, step_of
+from openrlhf_ext.record.lock import is_held
+from openrlhf_ext.record.rows import step_of
+from openrlhf_ext.record.settings import flatten, masked
 
 ENDINGS = {"finish": "finished", "failure": "failed", "interrupted": "interrupted"}
 MODEL_KEYS = ("actor.model_name_or_path", "model.model_name_or_path", "critic.model_name_or_path")
@@ -188,29 +188,3 @@ def parsed(text: str, name: str, notes: list[str]) -> dict:
         notes.append(f"{name} could not be read: {str(error).splitlines()[0]}")
         return {}
     return value if isinstance(value, dict) else {}
-
-
-def masked(config_text: str) -> str:
-    """The YAML text with the values of keys that name a secret left out."""
-
-    def hide(found: re.Match[str]) -> str:
-        secret = is_secret(found["key"]) and found["value"] not in ("null", "~", "''", '""')
-        return f"{found['indent']}{found['key']}: '...'" if secret else found[0]
-
-    return re.sub(r"^(?P<indent>\s*)(?P<key>[\w.-]+):[ \t]+(?P<value>\S.*)$", hide, config_text, flags=re.MULTILINE)
-
-
-def is_held(path: Path) -> bool:
-    """Whether a living process owns the run (see RunDir: an advisory lock on `.lock` that ends with its process)."""
-    lock = path / ".lock"
-    if not lock.exists():
-        return False
-    # Closing any descriptor of a file drops this process's own lock on it, so its owner must not probe.
-    if f"process {os.getpid()} " in lock.read_text(errors="replace"):
-        return True
-    with lock.open("rb") as file:
-        try:
-            fcntl.lockf(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except OSError:
-            return True
-    return False

@@ -197,7 +197,7 @@ def make_run(
     return path
 
 
-@pytest.fixture(name="make_run")
-def make_run_fixture() -> Callable[..., Path]:
-    """`make_run(path, seed=, steps=, ...)` writes a run directory and returns its path."""
+@pytest.fixture(scope="session", name="make_runs")
+def make_runs_fixture() -> Callable[..., Path]:
+    """`make_runs(path, seed=, steps=, ...)` writes a run directory and returns its path."""
     return make_run

@@ -16,18 +16,8 @@ import pytest
 
 from openrlhf_ext.record import jsonl
 from openrlhf_ext.record.jsonl import DiskFull, append_row, dumps, read_lines, repair_tail, write_atomic
-from openrlhf_ext.record.rows import is_secret
-from openrlhf_ext.record.run_dir import (
-    RunDir,
-    RunDirBusy,
-    RunDirExists,
-    read_events,
-    read_metrics,
-    read_rollouts,
-    without_secrets,
-)
-
-CUMULATIVE = ("rollout/tokens_total", "rollout/samples_total", "train/tokens_total", "time/elapsed")
+from openrlhf_ext.record.run_dir import RunDir, RunDirBusy, RunDirExists, read_events, read_metrics, read_rollouts
+from openrlhf_ext.record.settings import is_secret, masked, without_secrets
 
 
 def kinds(path: Path) -> list[str]:
@@ -373,4 +363,6 @@ def test_secrets_stay_out_of_the_recorded_command_line() -> None:
         "question",
         "--hf.token=...",
     ]
+    text = "logger:\n  wandb:\n    key: hunter2\n    org: null\ndata:\n  input_key: question\n"
+    assert masked(text) == text.replace("hunter2", "'...'")
     assert is_secret("logger.wandb.key") and not is_secret("data.label_key")
