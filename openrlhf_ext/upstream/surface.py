@@ -41,6 +41,9 @@ SURFACE: dict[str, dict[str, str]] = {
     "openrlhf.datasets.utils": {
         "blending_datasets": "datasets, probabilities=None, strategy=None, seed=42, max_count=100000000.0, stopping_strategy='all_exhausted', dataset_split='train'",
     },
+    "openrlhf.models.loss": {
+        "aggregate_loss": "loss, loss_mask, token_level_loss=True, dp_size=1, batch_num_tokens=None, global_batch_size=None",
+    },
     "openrlhf.models.ring_attn_utils": {
         "torch": "import",
         "index_first_axis": "import",
@@ -52,9 +55,6 @@ SURFACE: dict[str, dict[str, str]] = {
     "openrlhf.models.utils": {
         "compute_entropy": "logits",
         "compute_reward": "r, kl_coef, kl, action_mask=None, reward_clip_range=None",
-    },
-    "openrlhf.trainer.dpo_trainer": {
-        "DPOTrainer": "class",
     },
     "openrlhf.trainer.ppo_trainer": {
         "BasePPOTrainer": "class",
@@ -107,6 +107,7 @@ SURFACE: dict[str, dict[str, str]] = {
         "torch": "import",
         "torch_dist_barrier_and_cuda_sync": "import",
         "stateless_init_process_group": "import",
+        "aggregate_loss": "import",
         "ActorPPOTrainer": "class",
         "ActorPPOTrainer._init_vllm_sync_group": "self, backend",
         "ActorPPOTrainer.broadcast_to_vllm": "self",
@@ -137,9 +138,6 @@ SURFACE: dict[str, dict[str, str]] = {
         "WorkerWrap.init_process_group": "self, master_address, master_port, rank_offset, world_size, group_name, backend='nccl', use_ray=False",
         "WorkerWrap.update_weight": "self, name, dtype, shape, empty_cache=False",
         "WorkerWrap.update_weight_cuda_ipc": "self, name, dtype, shape, ipc_handles=None, empty_cache=False",
-    },
-    "openrlhf.trainer.rm_trainer": {
-        "RewardModelTrainer": "class",
     },
     "openrlhf.trainer.sft_trainer": {
         "SFTTrainer": "class",
