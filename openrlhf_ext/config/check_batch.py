@@ -84,9 +84,10 @@ def _forward(resolved: Resolved, per_step: int, forward: int, ranks: int) -> Ite
             f"{per_step} samples per step are not a multiple of {forward * parallel} (rollout.micro_batch_size {forward} x "
             f"{parallel} data-parallel ranks): ranks would train on unequal numbers of samples"
         )
-        fix = f"--rollout.micro_batch_size {_divisor(per_step // parallel, forward)}"
         if per_step % parallel:
             fix = f"a number of ranks that divides {per_step}"
+        else:
+            fix = f"--rollout.micro_batch_size {_divisor(per_step // parallel, forward)}"
         yield Problem(resolved.where("rollout.micro_batch_size"), what, fix)
 
 
