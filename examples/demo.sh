@@ -8,8 +8,7 @@ PATH=$PWD/.venv/bin:$PATH # the environment of `make setup`
 
 SEED=42
 OUT=runs/demo-$(date -u +%Y%m%d-%H%M%S)
-MODEL=examples/models/game24-sft-v2 # made by examples/remake_demo_model.sh
-CONFIG=examples/configs/grpo_game24_demo.yaml
+CONFIG=examples/configs/grpo_game24_demo.yaml # names the start model, which examples/remake_demo_model.sh makes
 
 settings=()
 while [ $# -gt 0 ]; do
@@ -25,11 +24,10 @@ openrlhf-ext prepare game24-puzzles --out "$OUT/data" --seed 42
 
 # Evaluates on the held-out puzzles before and after training, and ends with the table of both.
 openrlhf-ext train grpo --config "$CONFIG" \
-    --actor.model_name_or_path "$MODEL" \
     --data.prompt_dataset "$OUT/data/train.jsonl" \
     --eval.dataset "$OUT/data/test.jsonl" \
     --run.dir "$OUT" \
     --run.seed "$SEED" \
     "${settings[@]}"
 
-echo "demo: $SECONDS s. Curves and what the model wrote: $OUT/report.html"
+if [ -e "$OUT/report.html" ]; then echo "demo: $SECONDS s. Curves and what the model wrote: $OUT/report.html"; fi

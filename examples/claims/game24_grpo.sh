@@ -13,19 +13,17 @@ case ${1:-} in
 esac
 SEEDS=${SEEDS:-1 2 3}
 MOMENTA=${MOMENTA:-0}
-MODEL=${MODEL:-examples/models/game24-sft-v2}
 CONFIG=${CONFIG:-examples/configs/grpo_game24_demo.yaml}
 
 openrlhf-ext prepare game24-puzzles --out "$OUT/data" --seed 42
 
 runs=()
-: >"$OUT/claim.jobs"
+mkdir -p "$OUT" && : >"$OUT/claim.jobs"
 for momentum in $MOMENTA; do
     for seed in $SEEDS; do
         run=$OUT/momentum-$momentum-seed-$seed
         echo "train grpo --config $CONFIG --run.dir $run --run.seed $seed --grpo.max_momentum $momentum" \
-            "--actor.model_name_or_path $MODEL --data.prompt_dataset $OUT/data/train.jsonl" \
-            "--eval.dataset $OUT/data/test.jsonl $*" >>"$OUT/claim.jobs"
+            "--data.prompt_dataset $OUT/data/train.jsonl --eval.dataset $OUT/data/test.jsonl $*" >>"$OUT/claim.jobs"
         runs+=("$run")
     done
 done
