@@ -94,7 +94,7 @@ def _stored_parameters(model_dir: Path) -> int:
     for path in sorted(model_dir.glob("*.safetensors")):
         with path.open("rb") as stream:
             length = int.from_bytes(stream.read(8), "little")
-            if length > path.stat().st_size:
+            if not 0 < length < path.stat().st_size:
                 raise ValueError(f"{path.name} is no safetensors file, or is cut off (a download that was not finished?)")
             header = json.loads(stream.read(length))
         total += sum(prod(tensor["shape"]) for name, tensor in header.items() if name != "__metadata__")

@@ -156,9 +156,7 @@ def _run(checked, args: argparse.Namespace, device: str, cores: int) -> int:  # 
         )
     server_options = ServerOptions(args.concurrency, args.request_timeout, args.retries)
     try:
-        report = run_checked(
-            checked, Path(args.out), engine_options, server_options, keep_session=bool(args.keep_session)
-        )
+        report = run_checked(checked, Path(args.out), engine_options, server_options)
     except KeyboardInterrupt:
         print(f"stopped; what is graded is in {args.out}; go on: the same command with --resume", file=sys.stderr)
         return 1
@@ -169,15 +167,14 @@ def _run(checked, args: argparse.Namespace, device: str, cores: int) -> int:  # 
         print(f"what is graded is in {args.out}; go on: the same command with --resume", file=sys.stderr)
         return 1
     print(report.text)
-    print(f"answers and figures: {args.out}")
+    starts = f" ({len(report.summaries)} models, {report.engine_starts} engine starts)" if report.engine_starts else ""
+    print(f"answers and figures: {args.out}{starts}")
     return 0
 
 
 def _setting_problems(args: argparse.Namespace) -> list[Problem]:
     """Only `--task.*` settings belong here; anything else is a misspelt option."""
-    options = [
-        f"--{name.replace('_', '-')}" for name in vars(args) if name not in ("command", "settings", "keep_session")
-    ]
+    options = [f"--{name.replace('_', '-')}" for name in vars(args) if name not in ("command", "settings")]
     return [
         Problem(f"--{key}", "no such option", did_you_mean(f"--{key}", [*options, "--task.name"]))
         for key, _ in args.settings

@@ -44,27 +44,24 @@ class EngineOptions:
 
 
 class EnginePool:
-    """The engines of one evaluation; a context manager that gives everything back at the end."""
+    """The engines of one evaluation; a context manager that gives their places back at the end (the Ray session stays for the next job)."""
 
-    def __init__(self, options: EngineOptions, progress: Progress, *, keep_session: bool = False) -> None:
-        self.options, self.progress, self.keep_session = options, progress, keep_session
+    def __init__(self, options: EngineOptions, progress: Progress) -> None:
+        self.options, self.progress = options, progress
         self.engines: list[ActorHandle] = []
         self.starts = 0
         self._placement: PlacementGroup | None = None
-        self._owner = False
 
     def __enter__(self) -> EnginePool:
         self.progress.phase("start Ray")
         options = self.options
         environment = worker_environment(options.device, options.threads, options.kv_cache_gib)
-        self._owner = connect(options.ray_address, environment)
+        connect(options.ray_address, environment)
         warm_workers([ENGINE_IMPORTS] * options.count)  # they import while this process does
         return self
 
     def __exit__(self, *_: object) -> None:
         self.stop()
-        if self._owner and not self.keep_session:
-            ray.shutdown()
 
     def start(self, model: Model, task: Mapping[str, object], tokenizer: PreTrainedTokenizerBase, length: int) -> None:
         """Start engines for ``model`` and prompts + answers of ``length`` tokens, in place of those that run.

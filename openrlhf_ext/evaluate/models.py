@@ -95,7 +95,7 @@ def folder_problems(folder: Path, device: str) -> list[Problem]:
     try:
         shape = read_shape(folder)
     except (ValueError, OSError, TypeError) as error:
-        return [*problems, Problem(where, f"config.json cannot be read: {error}", "save the model again")]
+        return [*problems, Problem(where, f"cannot be read: {error}", "save or copy the model again")]
     if device == "cpu" and shape is not None and shape.head_size not in CPU_HEAD_SIZES:
         what = f"attention heads of size {shape.head_size}: vLLM on CPU serves {', '.join(map(str, CPU_HEAD_SIZES))}"
         problems.append(Problem(where, what, "evaluate it on a GPU, or by --endpoint"))

@@ -57,8 +57,6 @@ def run_checked(
     out: Path,
     engine_options: object,
     server_options: ServerOptions,
-    *,
-    keep_session: bool = False,
 ) -> Report:
     """Ask, grade and summarise. After a kill, the same call goes on with what is missing."""
     record = checked.record
@@ -80,7 +78,7 @@ def run_checked(
             if sum(missing.values()) and checked.served:
                 _ask_server(checked, tables[checked.served], progress, done, server_options)
             elif sum(missing.values()):
-                starts = _ask_engines(checked, tables, missing, progress, done, engine_options, keep_session)
+                starts = _ask_engines(checked, tables, missing, progress, done, engine_options)
         return _report(checked, out, tables, starts)
     finally:
         results.close()
@@ -109,13 +107,12 @@ def _ask_engines(
     progress: Progress,
     done: int,
     engine_options: object,
-    keep_session: bool,
 ) -> int:
     """Every model that still owes answers; returns how often engines were started."""
     from openrlhf_ext.evaluate.engine import EngineOptions, EnginePool
 
     assert isinstance(engine_options, EngineOptions)
-    with EnginePool(engine_options, progress, keep_session=keep_session) as pool:
+    with EnginePool(engine_options, progress) as pool:
         for share in checked.shares:
             owing = [model for model in share.models if missing[model.name]]
             if not owing:
