@@ -25,7 +25,7 @@ NOT_A_SETTING = (
 )
 
 
-SHORT = {"reward": "mean reward", "truncated": "cut off", "length": "tokens per answer"}
+SHORT = {"reward": "mean reward", "length": "tokens per answer"}
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ def grouped(views: Sequence[View]) -> list[Group]:
 def final_columns(views: Sequence[View]) -> list[Column]:
     """Final numbers of all runs: evaluation first, then training, then cost."""
     found = [{(v.suite, m.key): m for v in verdicts(view.rows) for m in v.measures} for view in views]
-    keys = list(dict.fromkeys(key for one in found for key in one))
+    keys = [key for key in dict.fromkeys(key for one in found for key in one) if key[1] != "truncated"]
     suites = {suite for suite, _ in keys}
     columns = []
     for suite, key in keys:
