@@ -26,9 +26,9 @@ ALPACA = (
 )
 SYSTEM = {
     "game24": (
-        "You play the 24-point game. Use each of the four given numbers exactly once with + - * / to make 24. "
-        "Write one step per line and the whole expression on the last line, for example for the input `10 1 12 3` the last "
-        "line `reach 24! expression: ((12 + 3) + (10 - 1))`."
+        "Play the 24 game: decide whether the four numbers can be combined into 24 with + - * / and parentheses, each number "
+        "used once. Write one step of reasoning per line and the expression on the last line, such as "
+        "`reach 24! expression: ((12 + 3) + (10 - 1))` for 10 1 12 3."
     )
 }
 

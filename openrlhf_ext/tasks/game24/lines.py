@@ -11,7 +11,7 @@ from functools import lru_cache
 
 from openrlhf_ext.tasks.game24.expression import ExpressionError, Value, evaluate
 
-MAX_CARDS = 6
+MAX_CARDS = 5
 _NUMBER = r"-?[0-9]{1,9}(?:/[0-9]{1,9})?"
 _STEP = re.compile(rf"\(({_NUMBER})\) ([-+*/]) \(({_NUMBER})\) = (\(?{_NUMBER}\)?)", re.ASCII)
 _PLAIN_NUMBER = re.compile(_NUMBER, re.ASCII)
