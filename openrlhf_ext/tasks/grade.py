@@ -19,6 +19,9 @@ class Summary:
     correct: float
     parsed: float
 
+    def __str__(self) -> str:
+        return f"{self.rows} rows: mean reward {self.reward:.4f}, correct {self.correct:.1%}, parsed {self.parsed:.1%}"
+
 
 def grade_file(task_options: Mapping[str, object], in_path: Path, out_path: Path) -> Summary:
     """Writes each row of `in_path` with {"reward", "correct", "parsed", "metrics"} added.

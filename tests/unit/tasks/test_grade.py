@@ -22,6 +22,7 @@ def test_rows_keep_their_fields_and_get_a_verdict(tmp_path):
     assert (second["reward"], second["correct"], second["parsed"]) == (0.15, False, False)
     assert (summary.rows, summary.correct, summary.parsed) == (2, 0.5, 0.5)
     assert summary.reward == pytest.approx(0.575)
+    assert str(summary) == "2 rows: mean reward 0.5750, correct 50.0%, parsed 50.0%"
 
 
 def test_all_bad_rows_are_named_and_nothing_is_written(tmp_path):
