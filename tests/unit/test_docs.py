@@ -1,0 +1,275 @@
+"""Every command of the README, the docs and the example scripts does what a reader who copies it would see.
+
+Each page is followed from top to bottom in a folder of its own. Commands that need no model run as they are, on less data; `train` runs
+with --dry-run and leaves what a run would leave; `evaluate` is checked up to the start of its engines. Scripts run for real with
+stand-ins for `openrlhf-ext` and `ray` that write down what they were called with, and that is then followed too.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from openrlhf_ext.cli import COMMANDS, main
+from openrlhf_ext.config.load import load
+from openrlhf_ext.jobs import read_jobs
+from openrlhf_ext.record.rows import is_run
+from openrlhf_ext.record.run_dir import RunDir
+from openrlhf_ext.settings import split_settings
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = [
+    ROOT / "README.md",
+    ROOT / "CONTRIBUTING.md",
+    ROOT / "benchmarks/README.md",
+    *sorted((ROOT / "docs").glob("*.md")),
+]
+SCRIPTS = sorted((ROOT / "examples").glob("**/*.sh"))
+FROM_NOTHING = ("README.md", "grpo_game24.md")
+"""Pages whose reader has prepared nothing; the others begin where the README ends."""
+
+NOT_RUN = {
+    "make demo": "takes minutes; it calls examples/demo.sh, which benchmarks/README.md names",
+    "make test": "this is it",
+    "make setup": "builds an environment",
+    "source .venv/bin/activate": "the tests run inside it",
+    "pip install torch==2.13.0 numpy packaging psutil setuptools wheel ninja": "downloads; for a GPU host",
+    'pip install --no-build-isolation -e ".[gpu]"': "downloads; for a GPU host",
+    "ray start --head --port 6379": "starts a server; tests/system submits a job to one",
+}
+"""Command lines that no test may run, and why."""
+
+FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.M | re.S)
+OURS = re.compile(r"(\w+=\S+ )*(openrlhf-ext|bash examples/|python benchmarks/)")
+FEW_PUZZLES, MANY_ROWS = 6, 300
+
+
+def commands_of(page: Path) -> list[str]:
+    """Command lines of a page: all lines of its bash blocks, and lines of other blocks that call this project."""
+    found = []
+    for language, text in FENCE.findall(page.read_text(encoding="utf-8")):
+        lines = [line.partition("  #")[0].strip() for line in text.replace("\\\n", " ").split("\n")]
+        found += [line for line in lines if line and (language == "bash" or OURS.match(line))]
+    return found
+
+
+class Reader:
+    """Follows commands in a folder that looks like a checkout."""
+
+    def __init__(self, folder: Path, chat_model: Path, patch: pytest.MonkeyPatch):
+        self.folder, self.chat_model = folder, chat_model
+        for name in ("examples", "evaluation", "benchmarks"):
+            if not (folder / name).exists():
+                (folder / name).symlink_to(ROOT / name)
+        self.stubs = folder / ".stubs"
+        self.stubs.mkdir(exist_ok=True)
+        for name in ("openrlhf-ext", "ray"):
+            stub = self.stubs / name
+            stub.write_text('#!/usr/bin/env bash\nprintf "%s\\0" "${0##*/}" "$@" $\'\\n\' >>"$CALLS"\n')
+            stub.chmod(0o755)
+        patch.chdir(folder)
+        patch.delenv("RAY_ADDRESS", raising=False)
+        patch.setenv("HF_HUB_OFFLINE", "1")
+        patch.setattr("openrlhf_ext.evaluate.command._run", lambda *_, **__: 0)
+
+    def follow(self, line: str) -> None:
+        if line in NOT_RUN:
+            return
+        words = shlex.split(line)
+        variables = {}
+        while re.match(r"[A-Z_]+=", words[0]):
+            name, _, variables[name] = words.pop(0).partition("=")  # type: ignore[index]
+        if words[0] == "openrlhf-ext":
+            self.command(words[1:])
+        elif words[0] == "bash" and words[1].startswith("examples/"):
+            self.script(words[1:], variables)
+        elif words[:2] == ["python", "benchmarks/table.py"]:
+            subprocess.run(["python", *words[1:]], check=True, capture_output=True, env=self.environment({}))
+        else:
+            pytest.fail(f"{line!r} is neither run nor in NOT_RUN")
+
+    def script(self, words: list[str], variables: dict[str, str]) -> None:
+        """Run the script with stand-ins, then follow what it called."""
+        calls = self.folder / ".calls"
+        calls.write_text("")
+        done = subprocess.run(
+            ["bash", *words],
+            env=self.environment(variables | {"CALLS": str(calls)}),
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        assert done.returncode == 0, f"{words}: {done.stderr}"
+        called = [call.split("\0") for call in calls.read_text().split("\0\n\0") if call]
+        assert called, f"{words} called nothing"
+        for program, *rest in called:
+            if program == "ray":
+                assert rest[:6] == ["job", "submit", "--", "env", "-C", str(self.folder)], rest
+                assert Path(rest[6]).name == "openrlhf-ext"
+                rest = rest[7:]
+            self.command(rest)
+
+    def environment(self, variables: dict[str, str]) -> dict[str, str]:
+        path = f"{self.stubs}:{Path(sys.executable).parent}:{os.environ['PATH']}"
+        return os.environ | {"PATH": path, "PYTHONPATH": str(ROOT)} | variables
+
+    def command(self, words: list[str]) -> None:
+        if words[0] == "jobs":
+            for job in read_jobs(self.folder / words[1]):
+                self.command(job)
+        elif words[0] == "train":
+            dry = [] if "--dry-run" in words else ["--dry-run"]
+            run_main([*words, *dry])
+            if dry:
+                self.leave_run(words)
+        elif words[:2] == ["prepare", "game24-traces"]:
+            self.few_traces(words)
+        else:
+            run_main(words)
+
+    def few_traces(self, words: list[str]) -> None:
+        """The same command on a few puzzles; the rows are repeated so that batches can be filled."""
+        puzzles, out = (words.index(name) + 1 for name in ("--puzzles", "--out"))
+        few = self.folder / "few.jsonl"
+        few.write_text("\n".join(Path(words[puzzles]).read_text().split("\n")[:FEW_PUZZLES]) + "\n")
+        words = [*words[:puzzles], str(few), *words[puzzles + 1 :]]
+        run_main([*words, "--searches", "2", "--workers", "1"])
+        for name in ("sft", "validation", "short", "medium", "long"):
+            file = Path(words[out]) / f"{name}.jsonl"
+            if file.exists():
+                rows = file.read_text()
+                file.write_text(rows * (MANY_ROWS // rows.count("\n") + 1))
+
+    def leave_run(self, words: list[str]) -> None:
+        """What a finished run leaves, where none is yet: a directory with two evaluations, and a model of the start model's shape."""
+        rest, settings = split_settings(words[1:], {"--config", "--dry-run", "--cluster", "--resume"})
+        resolved = load(rest[0], rest[rest.index("--config") + 1], settings)
+        if is_run(Path(str(resolved.run.dir))):
+            return
+        start = Path(str(resolved.get("actor.model_name_or_path") or resolved.get("model.model_name_or_path")))
+        with RunDir.create(resolved.run.dir, resolved.dump(), {}) as run:
+            run.metrics(0, {"eval/test/accuracy": 0.25, "eval/test/count": 4})
+            run.metrics(3, {"eval/test/accuracy": 0.5, "eval/test/count": 4, "train/loss": 1.0})
+        shutil.copytree(start if start.is_dir() else self.chat_model, run.model, dirs_exist_ok=True)
+
+
+def run_main(words: list[str]) -> None:
+    """The command must end with 0; what it printed explains a failure."""
+    said = io.StringIO()
+    with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
+        code = main(words)
+    assert code == 0, f"openrlhf-ext {shlex.join(words)} ended with {code}:\n{said.getvalue()[-3000:]}"
+
+
+@pytest.fixture(scope="module")
+def chat_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Stands for Qwen2.5: a ChatML tokenizer over bytes, a small shape, a weight file without tensors."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import LlamaConfig, PreTrainedTokenizerFast
+
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    specials = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
+    letters = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(vocab_size=800, special_tokens=specials, initial_alphabet=letters)
+    prompt = (ROOT / "examples/configs/sft_game24_paper.yaml").read_text()
+    tokenizer.train_from_iterator([prompt] * 2, trainer)
+    folder = tmp_path_factory.mktemp("chat-model")
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<|im_end|>", pad_token="<|endoftext|>")
+    fast.chat_template = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}<|im_start|>assistant\n"
+    fast.save_pretrained(folder)
+    LlamaConfig(
+        vocab_size=len(fast),
+        hidden_size=64,
+        intermediate_size=64,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        max_position_embeddings=4096,
+        architectures=["LlamaForCausalLM"],
+    ).save_pretrained(folder)
+    (folder / "model.safetensors").write_bytes((2).to_bytes(8, "little") + b"{}")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def after_readme(tmp_path_factory: pytest.TempPathFactory, chat_model: Path) -> Path:
+    """The folder of a reader who has followed the README: this is the README's test too."""
+    folder = tmp_path_factory.mktemp("readme")
+    with pytest.MonkeyPatch.context() as patch:
+        reader = Reader(folder, chat_model, patch)
+        for line in commands_of(ROOT / "README.md"):
+            reader.follow(line)
+    return folder
+
+
+def test_readme(after_readme: Path) -> None:
+    assert (after_readme / "runs/grpo/report.html").exists()
+    assert json.loads((after_readme / "graded.jsonl").read_text().split("\n")[0])["reward"] == 1.0
+
+
+@pytest.mark.parametrize(
+    "page",
+    [page for page in PAGES if page.name != "README.md" or page.parent != ROOT],
+    ids=lambda p: f"{p.parent.name}/{p.name}",
+)
+def test_page(
+    page: Path, tmp_path: Path, after_readme: Path, chat_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = commands_of(page)
+    folder = tmp_path / "checkout"
+    if page.name in FROM_NOTHING and page.parent != ROOT / "benchmarks":
+        folder.mkdir()
+    else:
+        shutil.copytree(after_readme, folder, symlinks=True)
+    reader = Reader(folder, chat_model, monkeypatch)
+    for line in lines:
+        reader.follow(line)
+    if page.name == "grpo_game24.md":
+        assert len(lines) > 15, "the page's blocks were not found"
+
+
+def test_every_script_is_in_a_page() -> None:
+    lines = [line for page in PAGES for line in commands_of(page)]
+    missing = [
+        str(script.relative_to(ROOT))
+        for script in SCRIPTS
+        if not any(str(script.relative_to(ROOT)) in line for line in lines)
+    ]
+    assert SCRIPTS and not missing
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)
+def test_script_form(script: Path) -> None:
+    subprocess.run(["bash", "-n", str(script)], check=True)
+    lines = script.read_text().split("\n")
+    assert lines[0] == "#!/usr/bin/env bash" and "set -euo pipefail" in lines
+    assert len(lines) <= 41, "a script is a page"
+
+
+def test_a_wrong_command_is_noticed(tmp_path: Path, chat_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    reader = Reader(tmp_path, chat_model, monkeypatch)
+    for line in (
+        "openrlhf-ext prepare game24-puzzels --out x",
+        "openrlhf-ext train grpo --config examples/configs/grpo_game24_paper.yaml --cluster 2x8 --dry-run --grpo.max_step 3",
+        "rm -rf somewhere",
+    ):
+        with pytest.raises((AssertionError, pytest.fail.Exception)):
+            reader.follow(line)
+
+
+def test_not_run_holds_nothing_of_ours() -> None:
+    assert not [line for line in NOT_RUN if OURS.match(line)]
+    used = {line for page in PAGES for line in commands_of(page)}
+    assert set(NOT_RUN) <= used, "an entry that no page uses any more"
+    assert "train" in COMMANDS
