@@ -135,7 +135,14 @@ PANELS = (
         ("health/logprob_gap_mean", "health/logprob_gap_max"),
         log=True,
     ),
-    Panel(COST, "Time per step", "Seconds by phase.", ("time/*",), hide=("time/elapsed", "time/step"), stacked=True),
+    Panel(
+        COST,
+        "Time per step",
+        "Seconds by phase.",
+        ("time/generate", "time/experience", "time/train", "time/sync", "time/eval", "time/*"),
+        hide=("time/elapsed", "time/step"),
+        stacked=True,
+    ),
     Panel(COST, "Memory", "GiB of the driver and of the whole process tree.", ("memory/*",), zero=True),
 )
 

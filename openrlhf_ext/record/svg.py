@@ -159,8 +159,8 @@ def axis_range(values: Sequence[float], edges: Sequence[float], *, log: bool, ze
     if zero:
         low, high = min(low, 0.0), max(high, 0.0)
     if high - low < 1e-12 * max(1.0, abs(high)):
-        half = abs(high) * 0.1 or 0.5
-        return low - half, high + half, hidden
+        half = abs(high) * 0.1
+        return (low - half, high + half, hidden) if half else (0.0, 1.0, hidden)
     room = 0.06 * (high - low)
     return (low - room if low else low), high + room, hidden
 
