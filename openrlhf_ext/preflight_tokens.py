@@ -22,6 +22,11 @@ if TYPE_CHECKING:
 ROUND_TRIPS = 300
 """Rows whose text is encoded and decoded; lengths are checked for all of them."""
 
+_CLASS_TRAP = (
+    "transformers picks the tokenizer's class by the model's type: a word-level tokenizer needs a Llama-shaped model, a "
+    "Qwen2-shaped model a byte-level one"
+)
+
 Text = tuple[str, str, str]
 """Place, prompt, output."""
 
@@ -90,7 +95,7 @@ def _chat(value: object, output: object, tokenizer: PreTrainedTokenizerBase) -> 
 
 
 def round_trip_problems(where: str, rows: Sequence[Text], tokenizer: PreTrainedTokenizerBase) -> Iterator[Problem]:
-    """The first loss of each kind: empty ids, unknown tokens, letters that do not come back, blanks that do not."""
+    """The first loss of each kind: empty ids, unknown tokens, text that comes back changed inside, or at its ends."""
     sample = rows[:: max(1, len(rows) // ROUND_TRIPS)]
     kinds: dict[str, Problem] = {}
     for place, prompt, output in sample:
@@ -99,16 +104,15 @@ def round_trip_problems(where: str, rows: Sequence[Text], tokenizer: PreTrainedT
         back = tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
         if text and not ids:
             what = f"the tokenizer encodes {text[:40]!r} ({place}) to nothing"
-            fix = "its class does not fit its files (model type decides it): use a byte-level tokenizer or a Llama-shaped model"
-            kinds.setdefault("empty", Problem(where, what, fix))
+            kinds.setdefault("empty", Problem(where, what, _CLASS_TRAP))
         elif tokenizer.unk_token_id is not None and tokenizer.unk_token_id in ids:
             what = f"{place} holds text that the tokenizer does not know: {text[:40]!r} comes back as {back[:40]!r}"
             kinds.setdefault("unknown", Problem(where, what, "use another tokenizer, or clean the data"))
-        elif "".join(back.split()) != "".join(text.split()):
-            what = f"{place}: {text[:40]!r} comes back as {back[:40]!r}"
-            kinds.setdefault("letters", Problem(where, what, "use a tokenizer that keeps the text"))
+        elif back.strip() != text.strip():
+            what = f"the tokenizer changes the text: {text[:40]!r} ({place}) comes back as {back[:40]!r}"
+            kinds.setdefault("changed", Problem(where, what, f"use a tokenizer that keeps the text; {_CLASS_TRAP}"))
         elif back != text:
-            what = f"{place}: the tokenizer changes blanks: {text[:40]!r} comes back as {back[:40]!r}"
+            what = f"the tokenizer changes outer blanks: {text[-40:]!r} ({place}) comes back as {back[-40:]!r}"
             kinds.setdefault("blanks", Problem(where, what, "make sure the task does not depend on them", note=True))
     yield from kinds.values()
 

@@ -20,7 +20,11 @@ COMMANDS: dict[str, str] = {
 
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> argparse.ArgumentParser:
     """Registers `prepare` with its commands; the parsed arguments carry `func(args) -> exit code`."""
-    parser = subparsers.add_parser("prepare", help="build data and small models")
+    parser = subparsers.add_parser(
+        "prepare",
+        help="build data and small models",
+        epilog="example: openrlhf-ext prepare game24-puzzles --out data/game24",
+    )
     commands = parser.add_subparsers(dest="what", metavar="WHAT", required=True)
     for name, module_name in COMMANDS.items():
         module = import_module(f"openrlhf_ext.prepare.{module_name}")
