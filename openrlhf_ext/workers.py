@@ -5,11 +5,14 @@ Imported late and only inside Ray or by `launch.py`: it pulls in torch, DeepSpee
 
 from __future__ import annotations
 
+import functools
 import random
 from pathlib import Path
 
 import numpy as np
 import torch
+from openrlhf.models.loss import aggregate_loss
+from openrlhf.trainer.ray import ppo_actor
 from openrlhf.trainer.ray.launcher import ReferenceModelActor
 from openrlhf.trainer.ray.ppo_actor import PolicyModelActor
 
@@ -21,6 +24,11 @@ POLICY_TAG = "policy"
 
 class PolicyWorker(undecorated(PolicyModelActor)):  # type: ignore[misc]
     """One rank of the policy: trains, sends its weights to the engines, saves and restores its whole state."""
+
+    def init_model_from_pretrained(self, strategy, *args, **kwargs) -> None:
+        """Upstream's, with every loss term averaged as `actor.loss_agg_mode` says."""
+        reduce_all_terms_alike(strategy.args.actor.loss_agg_mode)
+        super().init_model_from_pretrained(strategy, *args, **kwargs)
 
     def set_temperature(self, temperature: float) -> None:
         """Log-probs are taken at the temperature that the rollout sampled with."""
@@ -54,6 +62,16 @@ class ReferenceWorker(undecorated(ReferenceModelActor)):  # type: ignore[misc]
 
     def set_temperature(self, temperature: float) -> None:
         self.model.temperature = temperature
+
+
+def reduce_all_terms_alike(loss_agg_mode: str) -> None:
+    """Let KL and entropy be averaged like the policy loss: over sequences, or over tokens.
+
+    Upstream (0.11.2, ppo_actor.py:331,347) averages these two over tokens whatever the mode; under `seq-mean-token-mean` a long
+    sample would weigh more in the KL term than in the loss that it balances.
+    """
+    by_token = loss_agg_mode == "token-mean"
+    ppo_actor.aggregate_loss = functools.partial(aggregate_loss, token_level_loss=by_token)
 
 
 def _random_state() -> dict:

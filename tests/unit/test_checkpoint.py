@@ -106,7 +106,9 @@ def test_a_state_that_is_no_json_leaves_the_previous_checkpoints(tmp_path: Path)
     assert names(tmp_path) == ["latest", "step_000001"]
 
 
-@pytest.mark.parametrize("failure", [OSError(errno.ENOSPC, "No space left on device"), RuntimeError("rank 1 died"), KeyboardInterrupt()])
+@pytest.mark.parametrize(
+    "failure", [OSError(errno.ENOSPC, "No space left on device"), RuntimeError("rank 1 died"), KeyboardInterrupt()]
+)
 def test_workers_that_fail_leave_the_previous_checkpoints(tmp_path: Path, failure: BaseException) -> None:
     save(tmp_path, 1)
 
@@ -212,7 +214,9 @@ def test_sigkill_at_random_moments_of_endless_saves(tmp_path: Path) -> None:
     rng, reached, kills = random.Random(7), 0, 0
     while kills < 10 or (reached <= 3 and kills < 60):  # a busy machine saves little before it is killed
         kills += 1
-        child = subprocess.Popen([sys.executable, "-c", SAVES_FOR_EVER, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+        child = subprocess.Popen(
+            [sys.executable, "-c", SAVES_FOR_EVER, str(tmp_path)], stdout=subprocess.PIPE, text=True
+        )
         assert child.stdout is not None
         assert child.stdout.readline() == "ready\n"
         time.sleep(rng.uniform(0.0, 0.25))

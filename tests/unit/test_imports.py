@@ -116,11 +116,24 @@ def test_the_reader_sees_early_late_and_typing_imports_apart() -> None:
         "def f():\n    from openrlhf_ext import upstream\nclass C:\n    import vllm\ntry:\n    import numpy\nexcept E:\n    pass\n"
     )
     seen = {(i.module, i.early) for i in imports(text, "x.py")}
-    assert seen == {("torch", True), ("typing", True), ("openrlhf_ext.upstream", False), ("vllm", True), ("numpy", True)}
+    assert seen == {
+        ("torch", True),
+        ("typing", True),
+        ("openrlhf_ext.upstream", False),
+        ("vllm", True),
+        ("numpy", True),
+    }
 
 
 def test_rooms_are_named_by_folder_or_file() -> None:
-    files = ("tasks/game24/task.py", "launch_rollout.py", "plan_text.py", "preflight_data.py", "memory_use.py", "cli.py")
+    files = (
+        "tasks/game24/task.py",
+        "launch_rollout.py",
+        "plan_text.py",
+        "preflight_data.py",
+        "memory_use.py",
+        "cli.py",
+    )
     assert [room_of(file) for file in files] == ["tasks", "launch", "plan", "preflight", "memory_use", "cli"]
 
 

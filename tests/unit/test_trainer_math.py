@@ -59,7 +59,13 @@ def test_costs_are_tokens_generated_and_tokens_trained_on() -> None:
 
 
 def test_status_is_renamed_and_what_upstream_did_not_report_is_left_out() -> None:
-    status = {"policy_loss": torch.tensor(0.25), "actor_lr": 1e-5, "kl": 0, "reward": 3.0, "generated_samples": ["a", 1]}
+    status = {
+        "policy_loss": torch.tensor(0.25),
+        "actor_lr": 1e-5,
+        "kl": 0,
+        "reward": 3.0,
+        "generated_samples": ["a", 1],
+    }
     assert train_metrics(status) == pytest.approx({"train/policy_loss": 0.25, "train/lr": 1e-5, "train/kl": 0.0})
 
 

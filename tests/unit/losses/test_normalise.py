@@ -61,7 +61,9 @@ def test_a_group_of_equal_rewards_gives_exactly_zero(value: float, size: int) ->
 
 
 @given(groups_of(4), st.floats(0.5, 2), st.floats(-1, 1))
-def test_shift_and_scale_of_a_group_do_not_matter_without_eps(groups: list[list[float]], scale: float, shift: float) -> None:
+def test_shift_and_scale_of_a_group_do_not_matter_without_eps(
+    groups: list[list[float]], scale: float, shift: float
+) -> None:
     rewards = torch.tensor([g for g in groups if statistics.stdev(g) > 0.05] or [[0.0, 1.0, 0.0, 1.0]])
     torch.testing.assert_close(
         group_advantages(rewards * scale + shift, eps=0.0), group_advantages(rewards, eps=0.0), atol=1e-3, rtol=1e-3

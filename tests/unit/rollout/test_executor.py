@@ -98,7 +98,9 @@ def test_a_verifier_that_raises_is_a_counted_zero_with_the_same_keys(agent: exec
     assert list(bad["extra_logs"]) == list(good["extra_logs"])
 
 
-def test_verifiers_run_beside_each_other_so_that_a_slow_one_does_not_stall_the_engine(agent: executor.AgentExecutor) -> None:
+def test_verifiers_run_beside_each_other_so_that_a_slow_one_does_not_stall_the_engine(
+    agent: executor.AgentExecutor,
+) -> None:
     agent.task = Noting(meet=threading.Barrier(2))  # passes only when two are inside at the same time
 
     async def both() -> list[dict]:

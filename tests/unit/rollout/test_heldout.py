@@ -95,8 +95,17 @@ def test_a_game_of_24_that_cheats_is_not_counted_although_the_published_rules_pa
     label = '{"numbers": [1, 5, 16, 0], "target": 24}'
     cheat = "reach 24! expression: 1.5 * 16 + 0"
     published = make_task({"name": "game24", "checker": "compatible"}).verify(cheat, label)
-    evaluation = HeldOut(name="game24", prompts=[Prompt(0, "1 5 16 0\n", label, "game24")], task=make_task({"name": "game24"}))
-    cheating = {"prompt": "", "label": label, "text": cheat, "action_ranges": [(0, 9)], "truncated": False, "reward": 1.0}
+    evaluation = HeldOut(
+        name="game24", prompts=[Prompt(0, "1 5 16 0\n", label, "game24")], task=make_task({"name": "game24"})
+    )
+    cheating = {
+        "prompt": "",
+        "label": label,
+        "text": cheat,
+        "action_ranges": [(0, 9)],
+        "truncated": False,
+        "reward": 1.0,
+    }
     metrics, _ = evaluation.run(lambda *_: [[cheating]], step=0)
     assert published.correct
     assert metrics["eval/game24/accuracy"] == 0.0

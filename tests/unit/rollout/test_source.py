@@ -13,7 +13,9 @@ from openrlhf_ext.rollout import source as source_module
 from openrlhf_ext.rollout.prompts import Prompt, PromptStream
 from openrlhf_ext.rollout.source import MAX_WAVES, RolloutSource, SamplingOptions, VerifierFailed
 
-OPTIONS = SamplingOptions(temperature=0.7, top_p=0.9, max_new_tokens=4, min_new_tokens=1, samples_per_prompt=2, max_len=16)
+OPTIONS = SamplingOptions(
+    temperature=0.7, top_p=0.9, max_new_tokens=4, min_new_tokens=1, samples_per_prompt=2, max_len=16
+)
 Answer = Callable[[str, int], dict]
 """(prompt text, sample) -> what differs from the plain response."""
 
@@ -122,7 +124,11 @@ def broken(*texts: str) -> Answer:
     def answer(prompt: str, sample: int) -> dict:
         if prompt not in texts or sample == 0:
             return {}
-        return {"verifier_error": "Traceback: boom", "reward": 0.0, "extra_logs": {"correct": 0.0, "verifier_error": 1.0}}
+        return {
+            "verifier_error": "Traceback: boom",
+            "reward": 0.0,
+            "extra_logs": {"correct": 0.0, "verifier_error": 1.0},
+        }
 
     return answer
 
@@ -170,12 +176,16 @@ def test_the_filter_sees_the_mean_correctness_and_its_groups_are_replaced() -> N
 
 def test_a_filter_that_keeps_nothing_ends_with_the_counts() -> None:
     source = rollouts(scored(**{f"p{i}": 2 for i in range(10)}), keep_score=lambda score: score < 1.0)
-    with pytest.raises(RuntimeError, match=rf"only 0 of 2 groups were usable after {MAX_WAVES} waves \(100 filtered, 0 with"):
+    with pytest.raises(
+        RuntimeError, match=rf"only 0 of 2 groups were usable after {MAX_WAVES} waves \(100 filtered, 0 with"
+    ):
         source.rollout(2, OPTIONS, step=1, policy="step_0")
 
 
 def test_a_whole_group_is_never_split() -> None:
     source = rollouts(scored(p0=0, p3=0, p4=2), keep_score=lambda score: 0.0 < score < 1.0)
     rows = source.rollout(5, OPTIONS, step=1, policy="step_0").rows
-    pairs = [(a["problem_id"], b["problem_id"], a["sample"], b["sample"]) for a, b in zip(rows[::2], rows[1::2], strict=True)]
+    pairs = [
+        (a["problem_id"], b["problem_id"], a["sample"], b["sample"]) for a, b in zip(rows[::2], rows[1::2], strict=True)
+    ]
     assert pairs == [(i, i, 0, 1) for i in (101, 102, 105, 106, 107)]
