@@ -47,7 +47,7 @@ def launch(resolved: Resolved, plan: Plan, *, resume: bool = False) -> int:
 
                 run_program(resolved, plan, recipe, run, progress, resume=resume)
     except KeyboardInterrupt as stop:
-        print(f"{stop or 'interrupted'}\n  go on: the same command with --resume", file=sys.stderr)
+        print(f"{str(stop) or 'interrupted'}\n  go on: the same command with --resume", file=sys.stderr)
         return 1
     except Exception as failure:
         print(explain(failure, directory), file=sys.stderr)

@@ -99,7 +99,7 @@ def run_rollout_method(resolved: Resolved, plan: Plan, recipe: Recipe, run: RunD
         task_name=str(resolved.task["name"]),
         on_error=resolved.task_options.on_error,
         keep_score=dynamic_filter(args),
-        timeout=resolved.run.engine_timeout,
+        timeout=resolved.run.step_timeout,
     )
     wait_for(
         [engine.ready.remote() for engine in engines] + starting,
@@ -183,6 +183,7 @@ def schedule(resolved: Resolved, plan: Plan, args: argparse.Namespace) -> Schedu
         keep_rollouts_every=resolved.run.keep_rollouts,
         final_temperature=resolved.grpo.final_temperature,
         sync_timeout=resolved.run.sync_timeout,
+        step_timeout=resolved.run.step_timeout,
     )
 
 

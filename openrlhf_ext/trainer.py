@@ -49,7 +49,7 @@ class Schedule:
     step_timeout: float = 3600.0
 
 
-class Interrupted(RuntimeError):
+class Interrupted(KeyboardInterrupt):
     """The run was asked to stop and has saved its state."""
 
 
