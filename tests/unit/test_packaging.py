@@ -19,7 +19,18 @@ from openrlhf_ext.installed import LIGHT, installed_version, read_lock
 ROOT = Path(__file__).resolve().parents[2]
 LOCK = ROOT / "requirements" / "cpu.lock"
 HEAVY = {"openrlhf", "torch", "vllm", "ray", "deepspeed", "transformers", "datasets", "numpy", "pyarrow", "tokenizers"}
-BASE_MODULES = ["yaml", "_yaml", "tqdm", "math_verify", "latex2sympy2_extended", "sympy", "mpmath", "antlr4", "jinja2", "markupsafe"]
+BASE_MODULES = [
+    "yaml",
+    "_yaml",
+    "tqdm",
+    "math_verify",
+    "latex2sympy2_extended",
+    "sympy",
+    "mpmath",
+    "antlr4",
+    "jinja2",
+    "markupsafe",
+]
 
 
 def requirement_lists() -> dict[str, list[str]]:
@@ -121,15 +132,19 @@ def test_the_lock_is_complete_but_for_the_excluded_packages() -> None:
 
 
 LIGHT_RUN = """
-import importlib.abc, json, sys
+import json, sys
+from importlib.machinery import PathFinder
 
-class OnlyBase(importlib.abc.MetaPathFinder):
-    allowed = set(sys.stdlib_module_names) | set(json.loads(sys.argv[1])) | {"openrlhf_ext"}
-    def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] not in self.allowed and not name.startswith("_sysconfigdata"):
-            raise ModuleNotFoundError(f"{name} is not a base requirement", name=name)
+ALLOWED = set(sys.stdlib_module_names) | set(json.loads(sys.argv[1])) | {"openrlhf_ext"}
 
-sys.meta_path.insert(0, OnlyBase())
+class OnlyBase(PathFinder):
+    @classmethod
+    def find_spec(cls, name, path=None, target=None):
+        if name.split(".")[0] in ALLOWED or name.startswith("_sysconfigdata"):
+            return super().find_spec(name, path, target)
+        return None
+
+sys.meta_path[:] = [OnlyBase if finder is PathFinder else finder for finder in sys.meta_path]
 from openrlhf_ext.cli import main
 sys.exit(main(sys.argv[2:]))
 """
@@ -145,15 +160,31 @@ def test_light_commands_need_the_base_requirements_only(tmp_path: Path) -> None:
     answers = tmp_path / "answers.jsonl"
     answers.write_text(json.dumps({"label": {"answer": "18"}, "response": "9 + 9 = 18\n#### 18"}) + "\n")
     graded = tmp_path / "graded.jsonl"
+    run_dir = tmp_path / "run"
+    run_dir.mkdir()
+    (run_dir / "config.yaml").write_text("task:\n  name: game24\n")
+    (run_dir / "metrics.jsonl").write_text(
+        '{"step": 1, "rollout/reward_mean": 0.1}\n{"step": 2, "rollout/reward_mean": 0.2}\n'
+    )
     for words in (
         ["doctor"],
         ["prepare", "game24-puzzles", "--out", str(tmp_path / "puzzles")],
         ["grade", "--task", "gsm8k", "--in", str(answers), "--out", str(graded)],
+        ["report", str(run_dir)],
     ):
         done = run_light(*words)
         assert done.returncode == 0, f"{words}: {done.stdout}{done.stderr}"
     assert json.loads(graded.read_text())["correct"] is True
     assert (tmp_path / "puzzles" / "train.jsonl").stat().st_size > 0
+    assert "<svg" in (run_dir / "report.html").read_text()
+
+
+def test_a_dry_run_for_a_cluster_needs_the_base_requirements_only() -> None:
+    config = "examples/configs/grpo_game24_paper.yaml"
+    done = run_light("train", "grpo", "--config", config, "--cluster", "2x8", "--dry-run")
+    assert done.returncode == 0, done.stderr
+    assert "books 16 GPU" in done.stdout
+    assert "sync_backend: nccl" in done.stdout
 
 
 def test_the_import_guard_itself_refuses_what_is_not_allowed() -> None:
@@ -161,7 +192,7 @@ def test_the_import_guard_itself_refuses_what_is_not_allowed() -> None:
     assert done.returncode == 0  # doctor is there to say what is missing: standard library only
     refused = run_light("train", "grpo", "--config", "none.yaml", "--dry-run", allowed=[])
     assert refused.returncode != 0
-    assert "yaml is not a base requirement" in refused.stderr
+    assert "No module named 'yaml'" in refused.stderr
 
 
 @pytest.mark.parametrize("command", sorted(COMMANDS))
@@ -175,9 +206,12 @@ def test_one_version_everywhere() -> None:
     from openrlhf_ext import __version__
 
     assert f"[{__version__}]" in (ROOT / "CHANGELOG.md").read_text()
-    assert subprocess.run(
-        [sys.executable, "setup.py", "--version"], cwd=ROOT, capture_output=True, text=True, check=True, timeout=120
-    ).stdout.split()[-1] == __version__
+    assert (
+        subprocess.run(
+            [sys.executable, "setup.py", "--version"], cwd=ROOT, capture_output=True, text=True, check=True, timeout=120
+        ).stdout.split()[-1]
+        == __version__
+    )
 
 
 def setup_with_fakes(tmp_path: Path, **programs: str) -> subprocess.CompletedProcess[str]:
@@ -192,7 +226,13 @@ def setup_with_fakes(tmp_path: Path, **programs: str) -> subprocess.CompletedPro
         (fakes / name).chmod(0o755)
     environment = {**os.environ, "PATH": f"{fakes}:{os.environ['PATH']}", "PYTHON": sys.executable}
     return subprocess.run(
-        ["bash", "scripts/setup.sh"], cwd=copy, env=environment, capture_output=True, text=True, timeout=120, check=False
+        ["bash", "scripts/setup.sh"],
+        cwd=copy,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
     )
 
 
@@ -220,7 +260,9 @@ def test_the_lock_and_the_docs_agree_on_dropped_packages() -> None:
 
 def test_ci_runs_what_a_person_runs() -> None:
     assert "exec make test\n" in (ROOT / ".ci" / "run").read_text()
-    plan = subprocess.run(["make", "-n", "test"], cwd=ROOT, capture_output=True, text=True, check=True, timeout=60).stdout
+    plan = subprocess.run(
+        ["make", "-n", "test"], cwd=ROOT, capture_output=True, text=True, check=True, timeout=60
+    ).stdout
     steps = [plan.index(step) for step in ("scripts/setup.sh", "ruff check", "mypy", "shellcheck", "-m pytest tests")]
     assert steps == sorted(steps)
 
