@@ -217,8 +217,9 @@ class RunDir:
             self.close("finish")
             return
         ending = "interrupted" if isinstance(error, KeyboardInterrupt) else "failure"
+        told = getattr(error, "cause", None) or error  # Ray wraps what a worker raised and keeps it as `cause`
         with contextlib.suppress(OSError):  # the disk may be what failed; the error itself goes on to the caller
-            self.close(ending, error=type(error).__name__, message=str(error)[:4000], step=self._last_step)
+            self.close(ending, error=type(told).__name__, message=str(told)[-4000:], step=self._last_step)
 
     def _occupied(self) -> list[str]:
         if self.path.exists() and not self.path.is_dir():

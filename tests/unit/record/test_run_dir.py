@@ -317,6 +317,16 @@ def test_the_ending_is_recorded(tmp_path: Path) -> None:
     assert (failure["error"], failure["message"]) == ("ValueError", "worker 3 died")
 
 
+def test_a_worker_error_is_recorded_not_its_wrapper(tmp_path: Path) -> None:
+    class TaskError(RuntimeError):
+        cause = MemoryError("rank 0: 23.1 of 24.0 GiB used")
+
+    with pytest.raises(TaskError), RunDir.create(tmp_path, "", {}):
+        raise TaskError("ray::Worker.run() (pid=1) ...")
+    failure = read_events(tmp_path)[-1]
+    assert (failure["error"], failure["message"]) == ("MemoryError", "rank 0: 23.1 of 24.0 GiB used")
+
+
 def test_a_worker_appends_to_the_run_of_its_driver(tmp_path: Path) -> None:
     run = RunDir.create(tmp_path, "", {})
     run.add_cost(train_tokens=5)
