@@ -54,6 +54,7 @@ for (const figure of document.querySelectorAll(".chart")) {
     }
     svg.classList.add("on");
     tip.hidden = false;
+    tip.style.left = "0"; // its width is measured where it has all the room
     const left = px / width * plot.clientWidth, room = plot.clientWidth - tip.offsetWidth;
     tip.style.left = `${Math.max(0, Math.min(room, left > plot.clientWidth / 2 ? left - tip.offsetWidth - 12 : left + 12))}px`;
   };
@@ -67,6 +68,7 @@ for (const figure of document.querySelectorAll(".chart")) {
   plot.addEventListener("pointerdown", point);
   plot.addEventListener("pointerleave", hide);
   figure.addEventListener("blur", hide);
+  addEventListener("resize", hide);
   figure.addEventListener("keydown", (event) => {
     const step = { ArrowLeft: -1, ArrowRight: 1, Home: -Infinity, End: Infinity }[event.key];
     if (event.key === "Escape") hide();
