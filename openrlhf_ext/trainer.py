@@ -100,6 +100,7 @@ class RolloutTrainer(BasePPOTrainer):
         with self._stopping_on_signals():
             if step == 0 and schedule.eval_at_start:
                 self.evaluate_heldout(0)
+            self.progress.resume(step)
             while step < schedule.steps:
                 step = self._one_step(step)
                 if self.stop_requested:
@@ -252,6 +253,7 @@ class RolloutTrainer(BasePPOTrainer):
         self.kl_ctl.value = state["kl_coefficient"]
         self.run.rewind(state["step"])
         self.broadcast_to_vllm()
+        self.progress.resume(state["step"])
         self.progress.note(f"resumed from {checkpoint.name}")
         return state["step"]
 

@@ -52,6 +52,7 @@ class Progress:
         self.live = self.stream.isatty()
         self.every_s, self.heartbeat_s = every_s, heartbeat_s
         self._done = self._first = done_steps
+        self._counting = False
         self._durations: deque[float] = deque(maxlen=WINDOW)
         self._start = self._step_start = time.monotonic()
         self._printed = float("-inf")
@@ -78,9 +79,10 @@ class Progress:
             self._draw()
 
     def resume(self, step: int) -> None:
-        """The run goes on after `step`: these steps are done, but no time was spent on them here."""
+        """Steps begin now, after `step` (0, or what an earlier process did): no time was spent on those here."""
         with self._guard:
             self._done = self._first = step
+            self._counting = True
             self._step_start = time.monotonic()
             self._draw()
 
@@ -130,7 +132,7 @@ class Progress:
         if self._phase and self._done == self._first:
             self._print(f"  {self._phase}: {clock(time.monotonic() - self._phase_start)}")
         self._phase = ""
-        if self._done == self._first:
+        if self._done == self._first and not self._counting:
             self._step_start = max(self._step_start, self._phase_start)
 
     def _line(self, bar: str = "") -> str:
