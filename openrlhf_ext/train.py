@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from openrlhf_ext.cluster import Cluster
 from openrlhf_ext.config.check import check
+from openrlhf_ext.config.check_range import has_positive_sizes
 from openrlhf_ext.config.knobs import AVAILABLE_METHODS
 from openrlhf_ext.config.load import Resolved, load
 from openrlhf_ext.config.problem import ConfigError, Problem, errors, notes
@@ -111,7 +112,7 @@ def examine(
     problems += check(resolved)
     inputs = read_inputs(resolved, elsewhere=elsewhere)
     plan = None
-    if not errors(problems):
+    if has_positive_sizes(resolved):
         cores = int(cluster.nodes[0].cpus) if cluster else None
         plan = make_plan(resolved, resolved.device, rows=inputs.rows, model=inputs.model, cores=cores)
     problems += preflight(

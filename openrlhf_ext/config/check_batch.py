@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from openrlhf_ext.config.check_range import has_positive_sizes
 from openrlhf_ext.config.problem import Problem
 
 if TYPE_CHECKING:
@@ -13,13 +14,7 @@ if TYPE_CHECKING:
 
 def batch_problems(resolved: Resolved) -> list[Problem]:
     """All arithmetic problems; nothing where a size itself is not positive (``check_range`` reports that)."""
-    sizes = ["train.batch_size", "train.micro_batch_size", "ds.ring_attn_size", "ds.tensor_parallel_size"]
-    if resolved.program == "ppo":
-        sizes += ["rollout.batch_size", "rollout.n_samples_per_prompt", "rollout.micro_batch_size"]
-        sizes += ["actor.num_nodes", "actor.num_gpus_per_node", "ref.num_nodes", "ref.num_gpus_per_node"]
-    else:
-        sizes += ["run.nodes", "run.ranks_per_node"]
-    if any(resolved.whole(key) < 1 for key in sizes):
+    if not has_positive_sizes(resolved):
         return []
     if resolved.program != "ppo":
         return list(

@@ -80,6 +80,12 @@ _RANGES: dict[str, tuple[float, float, bool, bool]] = {
 _EVERY_N = ("eval.steps", "ckpt.save_steps")
 
 
+def has_positive_sizes(resolved: Resolved) -> bool:
+    """Are all sizes at least 1, so that batch and placement can be computed?"""
+    values = (resolved.number_or_none(key) for key in _AT_LEAST_1)
+    return all(value is None or value >= 1 for value in values)
+
+
 def range_problems(resolved: Resolved) -> Iterator[Problem]:
     """Values outside their range; keys that the method does not have, or that are null, are skipped."""
     for key in _AT_LEAST_1:

@@ -23,6 +23,11 @@ _NO_EFFECT: tuple[tuple[str, str], ...] = (
     ("reward.offload", "rewards come from the task"),
     ("train.colocate_critic_reward", "this method has neither"),
     ("train.async_queue_size", "generation and training take turns"),
+    ("ckpt.save_hf", "the final model is saved in Hugging Face form"),
+    ("ckpt.max_mem", "ckpt.max_num alone limits the checkpoints"),
+    ("ckpt.best_metric_key", "checkpoints are kept by age"),
+    ("data.dataloader_num_workers", "prompts are in memory"),
+    ("algo.advantage.lambd", "group advantages are constant over an answer"),
 )
 """Key prefix -> why nothing reads it here."""
 
@@ -156,7 +161,7 @@ def _penalties(resolved: Resolved) -> Iterator[Problem]:
 
 
 def _topology(resolved: Resolved) -> Iterator[Problem]:
-    get, where = resolved.get, resolved.where
+    where = resolved.where
     size = {n: (resolved.whole(f"{n}.num_nodes"), resolved.whole(f"{n}.num_gpus_per_node")) for n in ("actor", "ref")}
     share_all = resolved.flag("train.colocate_all")
     if (
@@ -167,24 +172,21 @@ def _topology(resolved: Resolved) -> Iterator[Problem]:
         actor, ref = (f"{n} x {p}" for n, p in size.values())
         what = f"policy ({actor}) and reference ({ref}) share GPUs, so they must have equal sizes"
         yield Problem(where("ref.num_gpus_per_node"), what, "leave ref.num_nodes and ref.num_gpus_per_node out")
-    for key in ("vllm.enable_sleep", "ds.enable_sleep"):
-        if get(key) and not share_all:
-            yield Problem(
-                where(key), "frees memory for another worker, but GPUs are not shared", "--train.colocate_all"
-            )
     if resolved.device == "cpu":
         return
+    for key in ("vllm.enable_sleep", "ds.enable_sleep"):
+        if resolved.flag(key):
+            what = "our trainer generates, syncs and saves with engines and states awake"
+            yield Problem(where(key), what, f"leave {key} out; share GPUs with a lower vllm.gpu_memory_utilization")
     if resolved.text("vllm.sync_backend") not in ("nccl", "gloo"):
-        yield Problem(where("vllm.sync_backend"), f"{get('vllm.sync_backend')!r} is not a backend", "nccl")
-    ranks, engines = (
-        size["actor"][0] * size["actor"][1],
-        resolved.whole("vllm.num_engines") * resolved.whole("vllm.tensor_parallel_size"),
-    )
+        yield Problem(where("vllm.sync_backend"), f"{resolved.text('vllm.sync_backend')!r} is not a backend", "nccl")
+    ranks = size["actor"][0] * size["actor"][1]
+    engines = resolved.whole("vllm.num_engines") * resolved.whole("vllm.tensor_parallel_size")
     if share_all and ranks != engines:
         what = f"{ranks} policy ranks share their GPUs with {engines} engine GPUs (vllm.num_engines x tensor parallel)"
         yield Problem(where("vllm.num_engines"), what, f"engines that span exactly {ranks} GPUs")
     used = resolved.number("vllm.gpu_memory_utilization")
-    if share_all and not resolved.flag("vllm.enable_sleep") and used > 0.7:
+    if share_all and used > 0.7:
         what = f"each engine takes {used:.0%} of a GPU that policy and reference need too"
         yield Problem(where("vllm.gpu_memory_utilization"), what, "--vllm.gpu_memory_utilization 0.4")
 
@@ -208,6 +210,8 @@ def _no_effect(resolved: Resolved) -> Iterator[Problem]:
     rules = list(_NO_EFFECT)
     if not resolved.flag("train.dynamic_batch_enable"):
         rules += [(f"{part}.max_tokens_per_gpu", "train.dynamic_batch_enable is off") for part in ("rollout", "train")]
+    if not resolved.get("algo.kl.target"):
+        rules.append(("algo.kl.horizon", "algo.kl.target is not set"))
     if not resolved.number("algo.kl.init_coef"):
         rules.append(("ref.", "algo.kl.init_coef is 0, so there is no reference"))
     if resolved.device == "cpu":

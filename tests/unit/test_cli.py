@@ -82,8 +82,8 @@ def test_all_problems_are_listed_with_their_fix(tmp_path, monkeypatch, capsys):
         "task.chekcer",
     ):
         assert words in err
-    assert err.startswith("5 problems, nothing was started:\n")
-    assert err.count("    fix: ") == 5
+    assert err.startswith("6 problems, nothing was started:\n")
+    assert err.count("    fix: ") == 6
     assert list(tmp_path.iterdir()) == [tmp_path / "rows.jsonl"]
 
 

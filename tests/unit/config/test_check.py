@@ -127,9 +127,8 @@ def test_sharing_gpus(grpo):
     assert errors(check(grpo(one_gpu, "cuda"))) == []
     assert where(check(grpo({"train.colocate_all": "true"}, "cuda"))) == {"vllm.gpu_memory_utilization"}
     assert where(check(grpo(one_gpu | {"vllm.num_engines": "2"}, "cuda"))) == {"vllm.num_engines"}
-    sleeping = {"train.colocate_all": "true", "vllm.enable_sleep": "true", "ds.enable_sleep": "true"}
-    assert errors(check(grpo(sleeping, "cuda"))) == []
-    assert where(check(grpo({"vllm.enable_sleep": "true"}, "cuda"))) == {"vllm.enable_sleep"}
+    sleeping = one_gpu | {"vllm.enable_sleep": "true", "ds.enable_sleep": "true"}
+    assert where(check(grpo(sleeping, "cuda"))) == {"vllm.enable_sleep", "ds.enable_sleep"}
     unequal = {"train.colocate_actor_ref": "true", "actor.num_gpus_per_node": "2", "ref.num_gpus_per_node": "1"}
     assert where(check(grpo(unequal, "cuda"))) == {"ref.num_gpus_per_node"}
     assert errors(check(grpo(unequal | {"algo.kl.init_coef": "0"}, "cuda"))) == []
@@ -175,6 +174,8 @@ def test_two_clip_ranges_contradict(grpo):
         ("actor.muon.lr", "0.1"),
         ("vllm.gpu_memory_utilization", "0.5"),
         ("train.max_tokens_per_gpu", "100"),
+        ("ckpt.best_metric_key", "x"),
+        ("algo.kl.horizon", "100"),
     ],
 )
 def test_keys_without_effect_are_remarked_on(grpo, key, text):
