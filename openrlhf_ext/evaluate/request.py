@@ -83,7 +83,8 @@ class Checked:
 def check_request(request: Request, device: str) -> tuple[Checked | None, list[Problem]]:
     """The request ready to run, or every problem that was found. Nothing is written or started."""
     found: list[Problem] = []
-    suite, task, questions = _what(request, found)
+    suite, task, everything = _what(request, found)
+    questions = everything[: request.limit]
     found += out_problems(request.out, request.resume)
     models, more = read_models(request.models, device)
     found += more
@@ -96,7 +97,7 @@ def check_request(request: Request, device: str) -> tuple[Checked | None, list[P
     shares: list[EngineShare] = []
     if not errors(found):  # tokenizers take seconds to load: a misspelt request is answered at once
         shares = _shares(request, suite, questions, models, found)
-    record = _record(request, suite, questions, models, served, shares)
+    record = _record(request, suite, everything, models, served, shares)
     found += resume_problems(request.out, record)
     if errors(found):
         return None, found
@@ -168,7 +169,7 @@ def _questions(request: Request, suite: Suite, task: Task | None, found: list[Pr
         except LabelError as error:
             found.append(Problem(f"--data: problem {i}", str(error), f"a label of the task {suite.task['name']}"))
             break
-    return questions[: request.limit] if request.limit is None or request.limit > 0 else questions
+    return questions
 
 
 def _missing_data(suite: Suite) -> str:
@@ -237,7 +238,7 @@ def _record(
     fields = dataclasses.asdict(suite)
     for key in ("description", "sample_rows", "data"):
         del fields[key]
-    content = json.dumps([[q.question, q.label] for q in questions[: min(len(questions), 50)]])
+    content = json.dumps([[q.question, q.label] for q in questions])
     known = {model.name: model.fingerprint for model in models} | ({served: request.endpoint} if served else {})
     lengths = {model.name: share.max_new_tokens for share in shares for model in share.models}
     return {

@@ -23,9 +23,10 @@ def summarise_model(greedy: Sequence[dict], sampled: Sequence[dict], samples: in
     summary = summarise(greedy)
     correct = sum(row["correct"] for row in greedy)
     summary["accuracy_low"], summary["accuracy_high"] = wilson_interval(correct, len(greedy))
-    summary["incorrect"] = sum(_is_incorrect(row) for row in greedy) / len(greedy)
+    incorrect = sum(_is_incorrect(row) for row in greedy)
+    summary["incorrect"] = incorrect / len(greedy)
     # A solved problem counts as finished whatever its verifier says about the last line.
-    summary["unfinished"] = 1 - summary["accuracy"] - summary["incorrect"]
+    summary["unfinished"] = (len(greedy) - correct - incorrect) / len(greedy)
     for key in greedy[0]["metrics"]:
         if key != "unfinished":
             summary[f"part/{key}"] = fmean(row["metrics"][key] for row in greedy)

@@ -1,10 +1,9 @@
 """The HTTP client against a real server on this machine: order, retries, time limits, and errors that say what to do."""
 
-import json
-import threading
+from __future__ import annotations
+
 import time
-from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -13,72 +12,8 @@ from openrlhf_ext.evaluate.asking import Ask
 from openrlhf_ext.evaluate.endpoint import Endpoint, EndpointError, base_url, served_model
 from openrlhf_ext.rollout.prompts import Prompt
 
-Reply = tuple[int, object, dict[str, str]]
-
-
-class FakeServer:
-    """Answers POSTs with what ``reply(body, number of this request)`` returns."""
-
-    def __init__(self) -> None:
-        self.reply: Callable[[dict, int], Reply] = lambda body, _: (200, completion(f"echo {body.get('prompt')}"), {})
-        self.bodies: list[dict] = []
-        self.paths: list[str] = []
-        self.headers: list[dict[str, str]] = []
-        self.busy = self.busiest = 0
-        self.models: object = {"data": [{"id": "tiny"}]}
-        self._lock = threading.Lock()
-        fake = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                self._send(200 if self.path == "/v1/models" else 404, fake.models, {})
-
-            def do_POST(self) -> None:
-                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                with fake._lock:
-                    fake.bodies.append(body)
-                    fake.paths.append(self.path)
-                    fake.headers.append(dict(self.headers))
-                    fake.busy += 1
-                    fake.busiest = max(fake.busiest, fake.busy)
-                    number = len(fake.bodies)
-                try:
-                    reply = fake.reply(body, number)
-                finally:
-                    with fake._lock:
-                        fake.busy -= 1
-                self._send(*reply)
-
-            def _send(self, status: int, answer: object, headers: dict[str, str]) -> None:
-                data = answer if isinstance(answer, bytes) else json.dumps(answer).encode()
-                self.send_response(status)
-                for name, value in headers.items():
-                    self.send_header(name, value)
-                self.send_header("Content-Length", str(len(data)))
-                self.end_headers()
-                self.wfile.write(data)
-
-            def log_message(self, *_: object) -> None:
-                pass
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.server.server_address[1]}/v1"
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
-
-
-@pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeServer]:
-    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
-    fake = FakeServer()
-    yield fake
-    fake.server.shutdown()
-    fake.server.server_close()
-
-
-def completion(text: str, finish: str = "stop", tokens: int = 7) -> dict:
-    return {"choices": [{"text": text, "finish_reason": finish}], "usage": {"completion_tokens": tokens}}
+if TYPE_CHECKING:
+    from conftest import FakeServer, Reply
 
 
 def ask(text: str, sample: int = 0, temperature: float = 0.0) -> Ask:
@@ -93,7 +28,7 @@ def endpoint(server: FakeServer, **options: object) -> Endpoint:
 def test_answers_come_in_the_order_of_the_asks(server: FakeServer):
     def slow_first(body: dict, number: int) -> Reply:
         time.sleep(0.2 if body["prompt"] == "p0" else 0.0)
-        return 200, completion(f"echo {body['prompt']}", "length" if body["prompt"] == "p3" else "stop"), {}
+        return 200, server.completion(f"echo {body['prompt']}", "length" if body["prompt"] == "p3" else "stop"), {}
 
     server.reply = slow_first
     answers = endpoint(server, concurrency=4)([ask(f"p{i}") for i in range(12)])
@@ -136,7 +71,7 @@ def test_chat_suites_use_chat_completions(server: FakeServer):
 def test_passing_failures_are_asked_again(server: FakeServer):
     def third_time_lucky(body: dict, number: int) -> Reply:
         statuses = {1: 503, 2: 429}
-        return (statuses[number], {"error": "busy"}, {}) if number in statuses else (200, completion("fine"), {})
+        return (statuses[number], {"error": "busy"}, {}) if number in statuses else (200, server.completion("fine"), {})
 
     server.reply = third_time_lucky
     assert endpoint(server)([ask("p")])[0]["text"] == "fine"
@@ -152,7 +87,7 @@ def test_a_lasting_failure_ends_with_the_servers_words_and_the_attempts(server: 
 
 def test_a_wrong_request_is_not_repeated(server: FakeServer):
     server.reply = lambda body, number: (400, {"message": "max_tokens is too large"}, {})
-    with pytest.raises(EndpointError, match="400 .*max_tokens is too large"):
+    with pytest.raises(EndpointError, match=r"400 .*max_tokens is too large"):
         endpoint(server)([ask("p")])
     assert len(server.bodies) == 1
     server.reply = lambda body, number: (401, b"no", {})
@@ -161,7 +96,9 @@ def test_a_wrong_request_is_not_repeated(server: FakeServer):
 
 
 def test_the_server_may_say_how_long_to_wait(server: FakeServer):
-    server.reply = lambda body, number: (429, {}, {"Retry-After": "1"}) if number == 1 else (200, completion("x"), {})
+    server.reply = lambda body, number: (
+        (429, {}, {"Retry-After": "1"}) if number == 1 else (200, server.completion("x"), {})
+    )
     start = time.monotonic()
     endpoint(server)([ask("p")])
     assert time.monotonic() - start >= 1
@@ -170,7 +107,7 @@ def test_the_server_may_say_how_long_to_wait(server: FakeServer):
 def test_a_silent_server_is_given_up_after_the_time_limit(server: FakeServer):
     def sleep(body: dict, number: int) -> Reply:
         time.sleep(1.0)
-        return 200, completion("late"), {}
+        return 200, server.completion("late"), {}
 
     server.reply = sleep
     with pytest.raises(EndpointError, match=r"did not answer within 0\.1 s.*--request-timeout.*2 attempts"):
