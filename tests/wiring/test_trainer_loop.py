@@ -1,0 +1,381 @@
+"""The whole loop of a rollout method with its workers played: what is recorded, when, and that a stop at any point loses nothing.
+
+The stream, the source, the experience maker, the run directory and the checkpoints are the real ones; policy, reference and engines
+answer with plain values, and every step takes a few milliseconds.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import ray
+import torch
+
+from openrlhf_ext import trainer as trainer_module
+from openrlhf_ext.evaluate.heldout import HeldOut
+from openrlhf_ext.losses.normalise import RunningNormaliser
+from openrlhf_ext.methods.grpo_maker import GrpoExperienceMaker
+from openrlhf_ext.record.progress import Progress
+from openrlhf_ext.record.run_dir import RunDir, read_events, read_metrics
+from openrlhf_ext.rollout import source as source_module
+from openrlhf_ext.rollout.prompts import Prompt, PromptStream
+from openrlhf_ext.rollout.source import RolloutSource, SamplingOptions
+from openrlhf_ext.tasks import make_task
+from openrlhf_ext.trainer import Interrupted, RolloutTrainer, Schedule
+from tests.wiring import samples
+
+STEPS, BATCH, SAMPLES, ROWS = 6, 2, 3, 5
+OPTIONS = SamplingOptions(
+    temperature=1.0, top_p=0.9, max_new_tokens=4, min_new_tokens=1, samples_per_prompt=SAMPLES, max_len=16
+)
+
+
+class Killed(BaseException):
+    """Like SIGKILL: nothing of the run's own handling runs."""
+
+
+class Workers:
+    """The ranks of a group: a number of updates as their whole state."""
+
+    def __init__(self, before: Callable[[str], None]) -> None:
+        self.before, self.updates, self.temperatures, self.calls = before, 0, [], []
+
+    def async_run_method(self, method_name: str, *args: object, **kwargs: object) -> list[object]:
+        self.calls.append(method_name)
+        self.before(method_name)
+        return [getattr(self, method_name)(*args, **kwargs)]
+
+    def async_run_method_batch(self, method_name: str, **batches: list) -> list[object]:
+        self.before(method_name)
+        if method_name == "append":
+            return []
+        return [[torch.full(mask.shape, -0.5) for mask in batches["action_mask"]]]
+
+    def fit(self, kl_ctl: float) -> dict:
+        self.updates += 1
+        return {"policy_loss": 0.1 * self.updates, "actor_lr": 1.0 / self.updates, "kl": 0.0}
+
+    def sync_engines(self) -> int:
+        return 26
+
+    def set_temperature(self, value: float) -> None:
+        self.temperatures.append(value)
+
+    def save_state(self, directory: str, client_state: dict) -> None:
+        self.before("half saved")
+        (Path(directory) / "policy.json").write_text(json.dumps({"updates": self.updates} | client_state))
+
+    def load_state(self, directory: str) -> dict:
+        state = json.loads((Path(directory) / "policy.json").read_text())
+        self.updates = state["updates"]
+        return state
+
+    def save_hf(self, directory: str) -> None:
+        Path(directory).mkdir(parents=True)
+        self.before("half exported")
+        (Path(directory) / "model.safetensors").write_text(str(self.updates))
+
+
+class Engine:
+    """Grades by prompt and sample alone, so that any two runs over the same prompts earn the same."""
+
+    def __init__(self, before: Callable[[str], None]) -> None:
+        self.before, self.asked = before, []
+        self.generate_responses = SimpleNamespace(remote=self._generate)
+
+    def _generate(self, *, prompt, label, sampling_params, max_length, hf_tokenizer, num_samples) -> list[dict]:
+        self.asked.append((prompt, num_samples, sampling_params.temperature, sampling_params.top_p))
+        self.before("generate")
+        number = int(prompt)
+        return [self._response(prompt, label, i, (number * (i + 1)) % 4 / 4) for i in range(num_samples)]
+
+    def _response(self, prompt: str, label: str, sample: int, reward: float) -> dict:
+        length = 1 + (int(prompt) + sample) % 3
+        return {
+            "prompt": prompt,
+            "label": label,
+            "text": "#### 7" if sample == 0 else "#### 8",
+            "observation_tokens": [5, 6, *[4] * length],
+            "action_ranges": [(2, 2 + length)],
+            "rollout_log_probs": [0.0, 0.0, *[-0.5] * length],
+            "reward": reward,
+            "scores": float(reward > 0.5),
+            "truncated": False,
+            "verifier_error": None,
+            "extra_logs": {"correct": float(reward > 0.5), "verifier_error": 0.0},
+        }
+
+
+@pytest.fixture(autouse=True)
+def ray_without_a_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ray, "put", lambda value: value)
+    monkeypatch.setattr(ray, "get", lambda refs: refs)
+    for module in (trainer_module, source_module):
+        monkeypatch.setattr(module, "wait_for", lambda refs, what, seconds: list(refs))
+
+
+def run(
+    folder: Path,
+    *,
+    before: Callable[[str], None] = lambda name: None,
+    resume: bool = False,
+    heldout: HeldOut | None = None,
+    options: SamplingOptions = OPTIONS,
+    **schedule: object,
+) -> tuple[RolloutTrainer, Workers, Engine]:
+    """A run to its end; with ``resume`` it goes on in ``folder``."""
+    args = samples.arguments(
+        algo__kl__target=None,
+        algo__kl__init_coef=0.01,
+        ckpt__best_metric_key=None,
+        critic__freezing_steps=-1,
+        ds__enable_sleep=False,
+        logger__tensorboard_dir=None,
+        logger__wandb__key=None,
+        rollout__batch_size=BATCH,
+        rollout__n_samples_per_prompt=SAMPLES,
+        train__colocate_all=False,
+        train__colocate_actor_ref=False,
+        train__colocate_critic_reward=False,
+        vllm__enable_sleep=False,
+    )
+    workers, engine = Workers(before), Engine(before)
+    rows = [Prompt(i, str(i), '{"answer": "7"}', "chain") for i in range(ROWS)]
+    strategy = SimpleNamespace(args=args)
+    tokenizer = SimpleNamespace(pad_token_id=0, decode=lambda ids, **_: ["text"])
+    owned = RunDir.create(folder, "run: {}\n", {}, resume=resume)
+    made = RolloutTrainer(
+        strategy=strategy,
+        actor_group=workers,
+        reference_group=Workers(lambda name: None),
+        critic_group=None,
+        engines=[engine],
+        tokenizer=tokenizer,
+        source=RolloutSource(strategy, PromptStream(rows, seed=1), tokenizer, [engine], task_name="chain"),
+        sampling=options,
+        schedule=Schedule(**{"steps": STEPS, "save_every": 2, "keep_checkpoints": 2} | schedule),
+        heldout=heldout,
+        run=owned,
+        progress=Progress(STEPS, "test", stream=io.StringIO()),
+        maker_class=GrpoExperienceMaker,
+        normaliser=RunningNormaliser(max_momentum=0.2),
+    )
+    with owned:
+        made.fit()
+    return made, workers, engine
+
+
+def problem_ids(folder: Path) -> dict[int, list[int]]:
+    """Step -> problem ids of its groups, from the kept rollouts."""
+    found = {}
+    for path in sorted((folder / "rollouts").glob("step_*.jsonl")):
+        rows = [json.loads(line) for line in path.read_text().splitlines()]
+        found[rows[0]["step"]] = [row["problem_id"] for row in rows[::SAMPLES]]
+    return found
+
+
+def comparable(folder: Path) -> list[dict]:
+    """Metric rows without what depends on the clock or the machine."""
+    volatile = ("time", "memory/")
+    return [
+        {k: v for k, v in row.items() if not k.startswith(volatile)} for row in read_metrics(folder / "metrics.jsonl")
+    ]
+
+
+def state(folder: Path) -> dict:
+    return json.loads(max((folder / "checkpoints").glob("step_*/trainer.json")).read_text())
+
+
+def test_a_run_records_every_step_and_keeps_the_newest_checkpoints(tmp_path: Path) -> None:
+    trainer, workers, _ = run(tmp_path / "run")
+    rows = read_metrics(tmp_path / "run" / "metrics.jsonl")
+    assert [row["step"] for row in rows] == [1, 2, 3, 4, 5, 6]
+    assert workers.updates == 6
+    order = PromptStream([Prompt(i, "", "", "") for i in range(ROWS)], seed=1).take(STEPS * BATCH)
+    ids = [prompt.problem_id for prompt in order]
+    assert problem_ids(tmp_path / "run") == {i + 1: ids[2 * i : 2 * i + 2] for i in range(6)}
+    assert sorted(p.name for p in (tmp_path / "run" / "checkpoints").iterdir()) == [
+        "latest",
+        "step_000004",
+        "step_000006",
+    ]
+    assert trainer.normaliser.momentum == pytest.approx(0.2)
+    last = rows[-1]
+    assert last["health/logprob_gap_max"] == 0.0
+    assert last["health/synced_tensors"] == 26
+    assert last["rollout/samples_total"] == STEPS * BATCH * SAMPLES
+    assert last["train/normaliser_mean"] == trainer.normaliser.mean
+    assert {f"time/{phase}" for phase in ("generate", "experience", "train", "sync", "step", "elapsed")} <= set(last)
+
+
+# (what is being done, the how-manieth time): generation of step 4 and of step 3's second prompt, forward, update, sync, a save.
+KILLS = [
+    ("generate", 7),
+    ("generate", 6),
+    ("forward", 3),
+    ("fit", 5),
+    ("sync_engines", 1),
+    ("save_state", 2),
+    ("half saved", 2),
+    ("half saved", 1),
+]
+
+
+@pytest.mark.parametrize(("where", "time"), KILLS)
+def test_a_run_killed_anywhere_and_resumed_equals_one_that_was_not(tmp_path: Path, where: str, time: int) -> None:
+    whole, workers, _ = run(tmp_path / "whole")
+    seen = []
+
+    def kill(name: str) -> None:
+        seen.append(name)
+        if name == where and seen.count(name) == time:
+            raise Killed
+
+    with pytest.raises(Killed):
+        run(tmp_path / "killed", before=kill)
+    assert len(read_metrics(tmp_path / "killed" / "metrics.jsonl")) < STEPS
+    resumed, later, _ = run(tmp_path / "killed", resume=True)
+    assert problem_ids(tmp_path / "killed") == problem_ids(tmp_path / "whole")
+    assert comparable(tmp_path / "killed") == comparable(tmp_path / "whole")
+    assert state(tmp_path / "killed") == state(tmp_path / "whole")
+    assert (resumed.normaliser, later.updates) == (whole.normaliser, workers.updates)
+
+
+def test_a_run_may_be_killed_again_and_again(tmp_path: Path) -> None:
+    run(tmp_path / "whole")
+    left = [5, 4, 3, 3]  # generations until the next kill
+
+    def kill(name: str) -> None:
+        if name == "generate" and left:
+            left[0] -= 1
+            if left[0] == 0:
+                del left[0]
+                raise Killed
+
+    for attempt in range(4):
+        with pytest.raises(Killed):
+            run(tmp_path / "killed", before=kill, resume=attempt > 0, save_every=1)
+    run(tmp_path / "killed", resume=True, save_every=1)
+    assert problem_ids(tmp_path / "killed") == problem_ids(tmp_path / "whole")
+    assert comparable(tmp_path / "killed") == comparable(tmp_path / "whole")
+
+
+def test_resuming_a_finished_run_does_nothing_more(tmp_path: Path) -> None:
+    run(tmp_path / "run")
+    before = comparable(tmp_path / "run")
+    _, workers, engine = run(tmp_path / "run", resume=True)
+    assert (engine.asked, workers.calls.count("fit")) == ([], 0)
+    assert comparable(tmp_path / "run") == before
+
+
+def test_the_first_ctrl_c_finishes_the_step_and_saves(tmp_path: Path) -> None:
+    fits = []
+
+    def press(name: str) -> None:
+        if name == "fit":
+            fits.append(name)
+            if len(fits) == 3:
+                os.kill(os.getpid(), signal.SIGINT)
+
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(Interrupted, match=r"stopped after step 3 of 6; go on with --resume"):
+        run(tmp_path / "run", before=press)
+    assert signal.getsignal(signal.SIGINT) is before
+    assert [row["step"] for row in read_metrics(tmp_path / "run" / "metrics.jsonl")] == [1, 2, 3]
+    assert state(tmp_path / "run")["step"] == 3
+    assert read_events(tmp_path / "run")[-1]["kind"] == "interrupted"
+    run(tmp_path / "run", resume=True)
+    run(tmp_path / "whole")
+    assert problem_ids(tmp_path / "run") == problem_ids(tmp_path / "whole")
+    assert state(tmp_path / "run") == state(tmp_path / "whole")
+
+
+def test_the_second_ctrl_c_ends_at_once(tmp_path: Path) -> None:
+    def press(name: str) -> None:
+        if name == "fit":
+            os.kill(os.getpid(), signal.SIGTERM)
+            os.kill(os.getpid(), signal.SIGINT)
+            pytest.fail("the second signal was held back")
+
+    with pytest.raises(KeyboardInterrupt) as stop:
+        run(tmp_path / "run", before=press)
+    assert not isinstance(stop.value, Interrupted)
+    assert not list((tmp_path / "run" / "checkpoints").iterdir())
+
+
+def test_evaluation_at_the_start_on_schedule_and_at_the_end(tmp_path: Path) -> None:
+    prompts = [Prompt(i, str(i), '{"answer": "7"}', "chain") for i in range(3)]
+    held = HeldOut("chain", prompts, make_task({"name": "chain"}), samples=2, sample_rows=2, temperature=0.6)
+    _, _, engine = run(tmp_path / "run", heldout=held, eval_every=4)
+    rows = read_metrics(tmp_path / "run" / "metrics.jsonl")
+    evaluated = {row["step"]: row for row in rows if "eval/chain/accuracy" in row}
+    assert list(evaluated) == [0, 4, 6]
+    assert all(row["eval/chain/accuracy"] == 1.0 for row in evaluated.values())
+    assert [step for step, row in evaluated.items() if "eval/chain/pass@2" in row] == [0, 6]
+    greedy = [asked for asked in engine.asked if asked[2] == 0.0]
+    assert len(greedy) == 9
+    assert {(samples, top_p) for _, samples, temperature, top_p in engine.asked if temperature in (0.0, 0.6)} == {
+        (1, 1.0),
+        (2, 1.0),
+    }
+    names = {path.name for path in (tmp_path / "run" / "rollouts").glob("eval_*")}
+    assert names == {f"eval_chain_{step:06d}.jsonl" for step in (0, 4, 6)}
+
+
+def test_no_evaluation_where_it_is_switched_off(tmp_path: Path) -> None:
+    held = HeldOut("chain", [Prompt(0, "0", '{"answer": "7"}', "chain")], make_task({"name": "chain"}))
+    _, _, engine = run(tmp_path / "run", heldout=held, eval_at_start=False, eval_at_end=False)
+    assert not [asked for asked in engine.asked if asked[2] == 0.0]
+
+
+def test_the_temperature_schedule_reaches_the_engines_and_the_models_alike(tmp_path: Path) -> None:
+    options = SamplingOptions(1.6, 1.0, 4, 1, SAMPLES, 16)
+    trainer, workers, engine = run(tmp_path / "run", options=options, final_temperature=0.05)
+    wanted = [1.6, 0.8, 0.4, 0.2, 0.1, 0.05]  # six steps, each half of the one before
+    assert [asked[2] for asked in engine.asked[::BATCH]] == pytest.approx(wanted)
+    assert workers.temperatures == pytest.approx(wanted)
+    assert trainer.reference_model_group.temperatures == pytest.approx(wanted)
+    assert [row["rollout/temperature"] for row in comparable(tmp_path / "run")] == pytest.approx(wanted)
+
+
+def test_rollouts_are_kept_as_often_as_asked(tmp_path: Path) -> None:
+    run(tmp_path / "some", keep_rollouts_every=3)
+    run(tmp_path / "none", keep_rollouts_every=0)
+    assert sorted(problem_ids(tmp_path / "some")) == [3, 6]
+    assert problem_ids(tmp_path / "none") == {}
+
+
+def test_a_failing_sync_ends_the_run_and_the_directory_says_so(tmp_path: Path) -> None:
+    def fail(name: str) -> None:
+        if name == "sync_engines":
+            raise RuntimeError("engine 0: lm_head.weight never arrived")
+
+    with pytest.raises(RuntimeError, match="never arrived"):
+        run(tmp_path / "run", before=fail)
+    ending = read_events(tmp_path / "run")[-1]
+    assert (ending["kind"], ending["error"]) == ("failure", "RuntimeError")
+
+
+def test_a_model_is_exported_whole_or_not_at_all(tmp_path: Path) -> None:
+    fail = []
+
+    def before(name: str) -> None:
+        if name == "half exported" and fail:
+            raise OSError(28, "No space left on device")
+
+    trainer, _, _ = run(tmp_path / "run", before=before)
+    trainer.save_model(tmp_path / "model")
+    fail.append(True)
+    with pytest.raises(OSError, match="No space"):
+        trainer.save_model(tmp_path / "model")
+    assert (tmp_path / "model" / "model.safetensors").read_text() == "6"
+    fail.clear()
+    trainer.save_model(tmp_path / "model")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["model", "run"]
