@@ -146,8 +146,7 @@ class Reader:
         run_main([*words, "--searches", "2", "--workers", "1"])
         for name in ("sft", "validation", "short", "medium", "long"):
             file = Path(words[out]) / f"{name}.jsonl"
-            if file.exists():
-                rows = file.read_text()
+            if file.exists() and (rows := file.read_text()):
                 file.write_text(rows * (MANY_ROWS // rows.count("\n") + 1))
 
     def leave_run(self, words: list[str]) -> None:
