@@ -46,8 +46,9 @@ def run_figures(view: View, x: str = "step") -> list[Figure]:
             figures.append(phases(view, panel, keys) if panel.stacked else curves(view, panel, keys, x))
     if speed := throughput(view):
         figures.append(speed)
+    flat = constants(view)
     for key in leftover(available):
-        if key not in constants(view):
+        if key not in flat:
             figures.append(curves(view, Panel(MORE, key, "", (key,)), [key], x))
     return figures
 
