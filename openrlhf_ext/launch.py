@@ -28,6 +28,7 @@ def launch(resolved: Resolved, plan: Plan, *, resume: bool = False) -> int:
     recipe = METHODS[resolved.method]
     directory = Path(str(resolved.run.dir))
     title = f"{resolved.method} {resolved.task.get('name') or ''}".strip()
+    run = None
     try:
         run = RunDir.create(
             directory,
@@ -54,8 +55,9 @@ def launch(resolved: Resolved, plan: Plan, *, resume: bool = False) -> int:
         return 1
     finally:
         release_topology()
+        if run is not None:  # also of a run that failed or was stopped: that is when one wants to look
+            print(f"report: {write_report([directory], directory / 'report.html')}", file=sys.stderr)
     print(summary_table(directory))
-    print(f"report: {write_report([directory], directory / 'report.html')}")
     return 0
 
 

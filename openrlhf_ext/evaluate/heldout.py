@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from openrlhf_ext.rollout.grading import grade_response
+from openrlhf_ext.rollout.grading import grade_response, wrong_lines
 from openrlhf_ext.rollout.prompts import Prompt
 from openrlhf_ext.tasks.base import Task, Verdict
 
@@ -44,6 +44,7 @@ class HeldOut:
         return [
             evaluation_row(response, *grade_response(self.task, response["text"], prompt.label))
             | {"problem_id": prompt.problem_id, "sample": i, "step": step, "mode": mode, "task": self.name}
+            | {"wrong_lines": wrong_lines(self.task, response["text"], prompt.label)}
             for prompt, group in zip(prompts, responses, strict=True)
             for i, response in enumerate(group)
         ]

@@ -17,7 +17,7 @@ import time
 
 from openrlhf.utils.agent import SingleTurnAgentExecutor
 
-from openrlhf_ext.rollout.grading import grade_response
+from openrlhf_ext.rollout.grading import grade_response, wrong_lines
 from openrlhf_ext.tasks import make_task
 
 TASK_VARIABLE = "OPENRLHF_EXT_TASK"
@@ -38,7 +38,10 @@ class AgentExecutor(SingleTurnAgentExecutor):
         # Grading runs beside generation, off the event loop: a slow verifier must not stall the engine.
         started = time.perf_counter()
         verdict, error = await asyncio.to_thread(grade_response, self.task, text, label)
-        response.update(text=text, reward=verdict.reward, scores=float(verdict.correct), verifier_error=error)
+        marks = None if error else await asyncio.to_thread(wrong_lines, self.task, text, label)
+        response.update(
+            text=text, reward=verdict.reward, scores=float(verdict.correct), verifier_error=error, wrong_lines=marks
+        )
         response["extra_logs"] = {
             **verdict.metrics,
             "correct": float(verdict.correct),

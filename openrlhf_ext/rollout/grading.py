@@ -18,3 +18,9 @@ def grade_response(task: Task, text: str, label: str) -> tuple[Verdict, str | No
     except Exception:  # any defect of a verifier is data here, not a crash of the engine
         zero = Verdict(reward=0.0, correct=False, parsed=False, metrics=dict.fromkeys(task.metric_keys, 0.0))
         return zero, traceback.format_exc(limit=4)
+
+
+def wrong_lines(task: Task, text: str, label: str) -> list[int] | None:
+    """0-based numbers of the lines that the task's checker calls wrong, for people to read; None where the task judges no lines."""
+    mark = getattr(task, "wrong_lines", None)
+    return None if mark is None else list(mark(text, label))

@@ -158,6 +158,7 @@ def trajectory_row(response: dict, **extra: object) -> dict:
         "truncated": bool(response["truncated"]),
         "extra_logs": response["extra_logs"],
     }
-    if response.get("verifier_error"):
-        row["verifier_error"] = response["verifier_error"]
+    for key in ("verifier_error", "wrong_lines"):
+        if response.get(key) is not None:
+            row[key] = response[key]
     return row | extra
