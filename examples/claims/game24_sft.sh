@@ -30,8 +30,8 @@ for data in v1/sft v2/sft v3/sft v3/short v3/medium v3/long; do
     name=${name%-sft}
     echo "train sft --config examples/configs/sft_game24_demo.yaml --run.dir $OUT/$name --run.seed $SEED" \
         "--model.model_name_or_path $OUT/init --data.dataset $OUT/data/$data.jsonl --data.max_samples $ROWS" \
-        "--data.max_len $CONTEXT --train.max_epochs $EPOCHS --train.batch_size 32 --train.micro_batch_size 32" \
-        "--adam.lr 1.5e-3 --eval.dataset $OUT/data/${data%/*}/validation.jsonl" >>"$OUT/claim.jobs"
+        "--data.max_len $CONTEXT --train.max_epochs $EPOCHS" \
+        "--eval.dataset $OUT/data/${data%/*}/validation.jsonl" >>"$OUT/claim.jobs"
     models+=("$name=$OUT/$name/model")
 done
 echo "evaluate --model ${models[*]} --suite game24 --out $OUT/eval" >>"$OUT/claim.jobs"

@@ -27,6 +27,8 @@ from openrlhf_ext.record.rows import is_run
 from openrlhf_ext.record.run_dir import RunDir
 from openrlhf_ext.settings import split_settings
 
+pytestmark = pytest.mark.timeout(900)  # a page is dozens of commands; seconds each on a busy machine
+
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [
     ROOT / "README.md",
