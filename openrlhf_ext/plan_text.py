@@ -50,7 +50,7 @@ def _workers(plan: Plan) -> str:
             f"{group.gpu:g}",
             f"{group.cpu:g}",
             str(group.threads),
-            f"{group.state_gib:.1f} + {group.activation_gib:.1f}" if group.state_gib else "-",
+            f"{group.state_gib:.2f} + {group.activation_gib:.2f}" if group.state_gib else "-",
         ]
         for group in plan.groups
     ]
@@ -65,7 +65,7 @@ def _workers(plan: Plan) -> str:
                 f"{first.worker_gpu:g}",
                 f"{first.cpu:g}",
                 str(first.threads),
-                f"{first.state_gib:.1f} + {first.cache_gib:g} cache" if first.state_gib else "-",
+                f"{first.state_gib:.2f} + {first.cache_gib:g} cache" if first.state_gib else "-",
             ]
         )
     return _table([head, *rows])

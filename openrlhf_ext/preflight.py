@@ -127,14 +127,17 @@ def _amount(resolved: Resolved, plan: Plan, inputs: Inputs, dry_run: bool) -> It
     elif plan.engines and rows < batch.prompts_per_step:
         what = f"a batch of {batch.prompts_per_step} prompts holds some of the {rows} rows more than once"
         yield Problem(resolved.where(key), what, f"--{key} {rows} or less", note=True)
-    train, held_out = inputs.train, inputs.held_out
-    if train and held_out:
-        shared = {str(row.get(train.input_key)) for row in train.rows} & {
-            str(r.get(held_out.input_key)) for r in held_out.rows
-        }
+    if inputs.train and inputs.held_out:
+        shared = _seen(resolved, inputs.train) & _seen(resolved, inputs.held_out)
         if shared:
-            what = f"{len(shared)} of its {len(held_out.rows)} inputs are also training inputs"
+            what = f"{len(shared)} of its {len(inputs.held_out.rows)} rows are also training rows"
             yield Problem("eval.dataset", what, "held-out rows must not be trained on", note=True)
+
+
+def _seen(resolved: Resolved, data: Rows) -> set[tuple[str, str]]:
+    """What a model is shown of each row: the input, and the output where there is one (sft validates on other traces)."""
+    output_key = resolved.text("data.output_key")
+    return {(str(row.get(data.input_key)), str(row.get(output_key, ""))) for row in data.rows}
 
 
 def _run_dir(resolved: Resolved, resume: bool, dry_run: bool) -> Iterator[Problem]:

@@ -125,7 +125,15 @@ def test_held_out_rows_are_checked_too(look):
 def test_training_on_held_out_rows_is_remarked_on(look):
     write_rows([ROW], "test.jsonl")
     (note,) = notes(look({"eval.dataset": "test.jsonl"}))
-    assert "1 of its 1 inputs are also training inputs" in note.what
+    assert "1 of its 1 rows are also training rows" in note.what
+
+
+def test_sft_may_validate_on_other_traces_of_the_same_puzzles(look):
+    write_rows([{"input": "1\n", "output": "a"}] * 8)
+    write_rows([{"input": "1\n", "output": "b"}], "test.jsonl")
+    assert notes(look({"eval.dataset": "test.jsonl", "ckpt.save_steps": "5"}, method="sft")) == []
+    write_rows([{"input": "1\n", "output": "a"}], "test.jsonl")
+    assert len(notes(look({"eval.dataset": "test.jsonl", "ckpt.save_steps": "5"}, method="sft"))) == 1
 
 
 def test_labels_of_two_types_are_refused(look):
