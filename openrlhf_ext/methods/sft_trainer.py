@@ -25,20 +25,23 @@ class RecordedSFTTrainer(SFTTrainer):
 
     def save_logs_and_checkpoints(self, args, global_step, step_bar, logs_dict=None, client_states=None):
         super().save_logs_and_checkpoints(args, global_step, step_bar, logs_dict, client_states)
+        logs = logs_dict or {}
+        # Upstream's `loss_mean` is the share of this rank's rows, scaled so that the mean over ranks is the loss of the batch.
+        means = self.strategy.all_reduce({"loss": logs["loss_mean"], "tokens": float(self._tokens)})
+        tokens, self._tokens = round(means["tokens"] * self.strategy.world_size), 0
         if self._run is None:
             return
-        logs = logs_dict or {}
         now = time.perf_counter()
         row = {
-            "train/loss": logs["loss_mean"],
+            "train/loss": means["loss"],
             "train/lr": logs["lr"],
             "train/grad_norm": logs["grad_norm"],
             "time/step": now - self._last,
         }
         if self._held_out_loss is not None:
             row["eval/loss"], self._held_out_loss = self._held_out_loss, None
-        self._run.add_cost(train_tokens=self._tokens * self.strategy.world_size)
-        self._last, self._tokens = now, 0
+        self._run.add_cost(train_tokens=tokens)
+        self._last = now
         self._run.metrics(global_step, row)
 
     def evaluate(self, eval_dataloader, steps=0):
