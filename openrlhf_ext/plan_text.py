@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from openrlhf_ext.cluster import Cluster
 
 if TYPE_CHECKING:
-    from openrlhf_ext.plan import Plan
+    from openrlhf_ext.plan_types import Plan
 
 
 def render(plan: Plan, cluster: Cluster | None = None) -> str:

@@ -213,6 +213,6 @@ def test_openrlhf_has_the_last_word(grpo, monkeypatch):
     def refuse(*_):
         raise UpstreamArgumentError("no such thing")
 
-    monkeypatch.setattr("openrlhf_ext.config.load.parse", refuse)
+    monkeypatch.setattr("openrlhf_ext.config.resolved.parse", refuse)
     (problem,) = check(resolved)
     assert (problem.where, problem.what) == ("OpenRLHF", "no such thing")
