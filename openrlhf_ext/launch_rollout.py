@@ -81,6 +81,8 @@ def run_rollout_method(resolved: Resolved, plan: Plan, recipe: Recipe, run: RunD
     )
     duplicates = args.ds.ring_attn_size * args.ds.tensor_parallel_size
     actor_plan, reference_plan = plan.group("actor"), plan.group("ref")
+    if actor_plan is None:
+        raise ValueError(f"the plan of {resolved.method} names no policy group")
     actor = PlannedGroup(actor_plan, PolicyWorker, placed[actor_plan.bundle_set], duplicates)
     starting = actor.async_init_model_from_pretrained(strategy, model, plan.batch.optimizer_steps, engines)
     reference = None

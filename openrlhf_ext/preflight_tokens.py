@@ -86,12 +86,16 @@ def _rendered(resolved: Resolved, data: Rows, tokenizer: PreTrainedTokenizerBase
 
 
 def _chat(value: object, output: object, tokenizer: PreTrainedTokenizerBase) -> tuple[str, str]:
-    messages = [{"role": "user", "content": value}] if isinstance(value, str) else list(value or [])
-    answer = [{"role": "assistant", "content": output}] if isinstance(output, str) else list(output or [])
+    messages = [{"role": "user", "content": value}] if isinstance(value, str) else _messages(value)
+    answer = [{"role": "assistant", "content": output}] if isinstance(output, str) else _messages(output)
     prompt = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
     if not output:
         return prompt, ""
     return prompt, tokenizer.apply_chat_template(messages + answer, tokenize=False)[len(prompt) :]
+
+
+def _messages(value: object) -> list:
+    return list(value) if isinstance(value, list) else []
 
 
 def round_trip_problems(where: str, rows: Sequence[Text], tokenizer: PreTrainedTokenizerBase) -> Iterator[Problem]:

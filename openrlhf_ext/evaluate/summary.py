@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import groupby
 from statistics import fmean
 
@@ -76,10 +76,14 @@ def _pass_rates(rows: Sequence[dict], samples: int) -> Summary:
     return rates | {f"pass@{samples}_low": low, f"pass@{samples}_high": high, "pass_problems": float(len(groups))}
 
 
-def _columns(summary: Summary) -> list[tuple[str, object]]:
+def _number_of(key: str) -> Callable[[Summary], str]:
+    return lambda summary: number(summary[key])
+
+
+def _columns(summary: Summary) -> list[tuple[str, Callable[[Summary], str]]]:
     """Head and cell writer of each column after the model's name."""
     passes = [key for key in summary if key.startswith("pass@") and not key.endswith(("_low", "_high"))]
-    columns = [
+    columns: list[tuple[str, Callable[[Summary], str]]] = [
         (f"accuracy ({summary['count']:.0f})", lambda s: _interval(s, "accuracy")),
         ("incorrect", lambda s: _percent(s["incorrect"])),
         ("unfinished", lambda s: _percent(s["unfinished"])),
@@ -93,7 +97,7 @@ def _columns(summary: Summary) -> list[tuple[str, object]]:
     columns.append(("reward", lambda s: f"{s['reward']:.3f}"))
     for key in summary:
         if key.startswith("part/"):
-            columns.append((key.removeprefix("part/"), lambda s, key=key: number(s[key])))
+            columns.append((key.removeprefix("part/"), _number_of(key)))
     columns += [("tokens", lambda s: f"{s['length']:.1f}"), ("truncated", lambda s: _percent(s["truncated"]))]
     if summary["verifier_errors"]:
         columns.append(("verifier errors", lambda s: number(s["verifier_errors"])))

@@ -23,7 +23,7 @@ WORKER = "openrlhf_ext.upstream.rollout_worker.RolloutWorker"
 class RolloutEngine(EngineActor):
     """One engine. ``task_options`` (JSON) reaches the executor, which upstream constructs without arguments, through the environment."""
 
-    async def __init__(self, *args, task_options: str, threads: int = 0, **kwargs) -> None:
+    async def __init__(self, *args, task_options: str, threads: int = 0, **kwargs) -> None:  # type: ignore[misc]
         os.environ[executor.TASK_VARIABLE] = task_options
         if threads:
             import torch

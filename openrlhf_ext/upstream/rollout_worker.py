@@ -25,7 +25,9 @@ class RolloutWorker(SyncWorker):
 
         sampler = self.model_runner.sampler
         if type(sampler) is not Sampler:
-            raise TypeError(f"vLLM samples with {type(sampler).__name__}: the rollout log-probs were checked with {Sampler.__name__}")
+            raise TypeError(
+                f"vLLM samples with {type(sampler).__name__}: the rollout log-probs were checked with {Sampler.__name__}"
+            )
         sampler.__class__ = _full_softmax_sampler(Sampler)
 
     def load_checkpoint(self, directory: str) -> list[str]:
@@ -50,7 +52,7 @@ def _full_softmax_sampler(base: type) -> type:
             if temperature is not None:
                 # Greedy requests in a mixed batch carry a temperature of 0 or less and are reported at 1.
                 logits = logits.float() / temperature.float().where(temperature > 1e-5, 1.0).unsqueeze(1)
-            return base.compute_logprobs(logits)
+            return base.compute_logprobs(logits)  # type: ignore[attr-defined]
 
     return FullSoftmaxSampler
 

@@ -53,6 +53,10 @@ if _on_cpu():
 class SyncWorker(WorkerWrap):
     """OpenRLHF's worker extension, for CPU too, that can say what it received since it was last asked."""
 
+    # Made at the first update: vLLM mixes this class into its worker without calling a constructor of ours.
+    _arrived: list[Entry]
+    _reached: set[str]
+
     def update_weight(self, name: str, dtype: torch.dtype, shape: Iterable[int], empty_cache: bool = False) -> None:
         """Receive one parameter from policy rank 0 and load it."""
         self._record_loads()
@@ -84,8 +88,7 @@ class SyncWorker(WorkerWrap):
     def _record_loads(self) -> None:
         if hasattr(self, "_arrived"):
             return
-        self._arrived: list[Entry] = []
-        self._reached: set[str] = set()
+        self._arrived, self._reached = [], set()
         model = self.model_runner.model
         load = model.load_weights
 
