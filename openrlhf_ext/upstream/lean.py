@@ -59,6 +59,10 @@ class _LaterModule(ModuleType):
             raise AttributeError(name)
         return getattr(importlib.import_module(self.__name__), name)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Ray ships decorated classes by value, together with the globals that their methods use.
+        return importlib.import_module, (self.__name__,)
+
 
 def _later(path: str) -> Callable[..., Any]:
     def call(*args: Any, **kwargs: Any) -> Any:

@@ -38,3 +38,9 @@ def test_a_module_is_loaded_when_one_of_its_names_is_used():
     )  # nothing is kept: the real module stays the only truth
     with pytest.raises(AttributeError):
         later.__path__  # noqa: B018
+
+
+def test_a_worker_unpickles_the_module_itself():
+    import fractions
+
+    assert pickle.loads(pickle.dumps(_LaterModule("fractions"))) is fractions
