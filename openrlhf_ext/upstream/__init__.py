@@ -14,8 +14,9 @@ def install() -> None:
     Raises:
         RuntimeError: another OpenRLHF than ``TESTED`` is installed, or one of its modules was imported too early.
     """
-    from openrlhf_ext.upstream import cpu, lean, precision
+    from openrlhf_ext.upstream import cpu, fork, lean, precision
 
     precision.install()
     cpu.install()
     lean.install()
+    fork.install()

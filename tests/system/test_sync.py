@@ -147,13 +147,7 @@ def stack(tmp_path_factory):
         "OMP_NUM_THREADS": "1",
         "HF_HUB_OFFLINE": "1",
     }
-    ray.init(
-        num_cpus=4,
-        num_gpus=0,
-        include_dashboard=False,
-        object_store_memory=100 * 2**20,
-        runtime_env={"env_vars": environment, "worker_process_setup_hook": "openrlhf_ext.upstream.install"},
-    )
+    start_ray(environment)
     try:
         host = ray.remote(TrainingHost).options(num_cpus=1).remote()
         from ray.util.placement_group import placement_group
@@ -186,6 +180,26 @@ def stack(tmp_path_factory):
         yield host, engines, names
     finally:
         ray.shutdown()
+
+
+def start_ray(environment: dict[str, str]) -> None:
+    """Ray gives its own processes 30 s to come up, which a busy machine may miss: three attempts."""
+    import ray
+
+    for attempt in range(3):
+        try:
+            ray.init(
+                num_cpus=4,
+                num_gpus=0,
+                include_dashboard=False,
+                object_store_memory=100 * 2**20,
+                runtime_env={"env_vars": environment, "worker_process_setup_hook": "openrlhf_ext.upstream.install"},
+            )
+            return
+        except Exception as error:
+            if attempt == 2 or "timed out during startup" not in str(error):
+                raise
+            ray.shutdown()
 
 
 def prompts() -> list[list[int]]:

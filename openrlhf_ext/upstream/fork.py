@@ -1,0 +1,67 @@
+"""On a CPU, vLLM's engine core is a fork of the engine actor and not a new interpreter.
+
+vLLM starts its engine core in a process of its own and, inside a Ray actor, spawns it: a second import of vLLM, 15 s
+of processor time after the first one. Where no CUDA context exists a fork is safe, as it is vLLM's own choice outside
+Ray (``vllm/utils/system_utils.py:126``, 0.29.0): the child shares the imports and calls nothing of Ray. Setting
+``VLLM_WORKER_MULTIPROC_METHOD=spawn`` restores the spawned process.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from types import ModuleType
+from typing import Any
+
+from openrlhf_ext.upstream import hooks
+from openrlhf_ext.upstream.facade import no_cuda
+
+_PR_SET_PDEATHSIG = 1  # <sys/prctl.h>
+
+
+def die_with_parent() -> None:
+    """Let the kernel kill this process when its parent ends.
+
+    A fork holds copies of the parent's sockets: were it to live on, Ray would not notice that the actor is gone.
+    """
+    parent = os.getppid()
+    if ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL) != 0:
+        raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG) failed")
+    if os.getppid() != parent:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _may_fork(module: ModuleType) -> Iterator[None]:
+    yield
+    if no_cuda():
+        module._maybe_force_spawn = lambda: None  # type: ignore[attr-defined]
+
+
+def run_engine_core(*args: Any, **kwargs: Any) -> None:
+    """vLLM's engine core process, bound to its parent; also what a spawned process unpickles by name."""
+    die_with_parent()
+    from vllm.v1.engine import core
+
+    getattr(core, "_own_run_engine_core", core.EngineCoreProc.run_engine_core)(*args, **kwargs)
+
+
+def _core_dies_with_its_actor(module: ModuleType) -> Iterator[None]:
+    yield
+    if no_cuda():
+        module._own_run_engine_core = module.EngineCoreProc.run_engine_core  # type: ignore[attr-defined]
+        module.EngineCoreProc.run_engine_core = staticmethod(run_engine_core)
+
+
+HOOKS: dict[str, hooks.Hook] = {
+    "vllm.utils.system_utils": _may_fork,
+    "vllm.v1.engine.core": _core_dies_with_its_actor,
+}
+"""vLLM's modules that decide how the engine core starts."""
+
+
+def install() -> None:
+    """Register the hooks; nothing changes where there is a CUDA device, nor where vLLM is loaded already."""
+    hooks.register({name: hook for name, hook in HOOKS.items() if name not in sys.modules})
