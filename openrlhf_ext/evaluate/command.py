@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from openrlhf_ext.config.problem import Problem, errors, notes
 from openrlhf_ext.tasks.options import did_you_mean
+
+if TYPE_CHECKING:
+    from openrlhf_ext.evaluate.request import Checked
 
 _EXAMPLE = """\
 Models of one shape and tokenizer are exchanged inside one engine; the first model is the one the others are compared with.
@@ -97,12 +102,12 @@ def _engine_options(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """0 = done, 2 = the request was wrong, 1 = it failed while running."""
-    from openrlhf_ext.cluster import Cluster
+    from openrlhf_ext.cluster import Cluster, visible_gpus
     from openrlhf_ext.evaluate.request import Request, check_request
 
     machine = Cluster.local()
     device = machine.device if args.device == "auto" else args.device
-    problems = _setting_problems(args) + _number_problems(args)
+    problems = _setting_problems(args) + _number_problems(args) + _device_problems(args, device, len(visible_gpus()))
     request = Request(
         suite=args.suite,
         out=Path(args.out),
@@ -132,28 +137,25 @@ def run(args: argparse.Namespace) -> int:
     return _run(checked, args, device, int(machine.cpus))
 
 
-def _run(checked, args: argparse.Namespace, device: str, cores: int) -> int:  # type: ignore[no-untyped-def]
+def _run(checked: Checked, args: argparse.Namespace, device: str, cores: int) -> int:
     from openrlhf_ext.config.device import precision_of
-    from openrlhf_ext.evaluate.run import ServerOptions, run_checked
+    from openrlhf_ext.evaluate.options import EngineOptions, ServerOptions
+    from openrlhf_ext.evaluate.run import run_checked
 
-    engine_options: object = None
-    if not checked.served:
-        from openrlhf_ext.evaluate.engine import EngineOptions
-
-        engine_options = EngineOptions(
-            device=device,
-            precision=precision_of(args.precision, device),
-            count=args.engines,
-            tensor_parallel_size=args.tensor_parallel_size,
-            threads=args.threads or max(1, cores // args.engines),
-            kv_cache_gib=args.kv_cache_gib,
-            gpu_memory_utilization=args.gpu_memory_utilization,
-            ray_address=args.ray_address,
-            wave=args.wave,
-            seed=args.seed,
-            start_timeout=args.engine_timeout,
-            wave_timeout=args.wave_timeout,
-        )
+    engine_options = EngineOptions(
+        device=device,
+        precision=precision_of(args.precision, device),
+        count=args.engines,
+        tensor_parallel_size=args.tensor_parallel_size,
+        threads=args.threads or max(1, cores // args.engines),
+        kv_cache_gib=args.kv_cache_gib,
+        gpu_memory_utilization=args.gpu_memory_utilization,
+        ray_address=args.ray_address,
+        wave=args.wave,
+        seed=args.seed,
+        start_timeout=args.engine_timeout,
+        wave_timeout=args.wave_timeout,
+    )
     server_options = ServerOptions(args.concurrency, args.request_timeout, args.retries)
     try:
         report = run_checked(checked, Path(args.out), engine_options, server_options)
@@ -161,15 +163,26 @@ def _run(checked, args: argparse.Namespace, device: str, cores: int) -> int:  # 
         print(f"stopped; what is graded is in {args.out}; go on: the same command with --resume", file=sys.stderr)
         return 1
     except Exception as failure:
-        cause = getattr(failure, "cause", None)  # Ray wraps what a worker raised
-        text = f"in the engine: {type(cause).__name__}: {cause}\n\n{failure}" if cause is not None else str(failure)
-        print(f"failed: {type(failure).__name__}: {text}", file=sys.stderr)
+        print(_explain(failure), file=sys.stderr)
         print(f"what is graded is in {args.out}; go on: the same command with --resume", file=sys.stderr)
         return 1
     print(report.text)
-    starts = f" ({len(report.summaries)} models, {report.engine_starts} engine starts)" if report.engine_starts else ""
+    starts = f" (models: {len(report.summaries)}, engine starts: {report.engine_starts})" if args.model else ""
     print(f"answers and figures: {args.out}{starts}")
     return 0
+
+
+def _explain(failure: Exception) -> str:
+    """The worker's own error first, then where its output is."""
+    cause = getattr(failure, "cause", None)  # Ray wraps what a worker raised
+    lines = [f"failed: {type(failure).__name__}: {failure}"]
+    if cause is not None:
+        lines = [f"failed in the engine: {type(cause).__name__}: {cause}", "", str(failure)]
+    if "ray" in sys.modules and sys.modules["ray"].is_initialized():
+        from openrlhf_ext.session import log_directory
+
+        lines.append(f"workers' output: {log_directory()}")
+    return "\n".join(lines)
 
 
 def _setting_problems(args: argparse.Namespace) -> list[Problem]:
@@ -195,6 +208,19 @@ def _number_problems(args: argparse.Namespace) -> list[Problem]:
     if args.retries < 0:
         found.append(Problem("--retries", f"{args.retries}", "give 0 or more"))
     return found
+
+
+def _device_problems(args: argparse.Namespace, device: str, gpus: int) -> list[Problem]:
+    """More GPUs than this machine has; a cluster's are only known after joining it."""
+    wanted = args.engines * args.tensor_parallel_size
+    if device == "cpu" and args.tensor_parallel_size > 1:
+        what = f"{args.tensor_parallel_size} GPUs per engine, but the engines run on the CPU"
+        return [Problem("--tensor-parallel-size", what, "leave it out")]
+    joins = os.environ.get("RAY_ADDRESS") if args.ray_address == "auto" else args.ray_address != "local"
+    if device == "cuda" and args.model and not joins and wanted > gpus:
+        what = f"{args.engines} engines x {args.tensor_parallel_size} GPUs, this machine has {gpus}"
+        return [Problem("--engines", what, "fewer engines, --device cpu, or RAY_ADDRESS of a cluster")]
+    return []
 
 
 def _refuse(problems: Sequence[Problem]) -> int:

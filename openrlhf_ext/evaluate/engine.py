@@ -6,13 +6,14 @@ Importing this module imports Ray; vLLM and OpenRLHF come with ``EnginePool.star
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import ray
 
 from openrlhf_ext.evaluate.asking import Answerer, Ask
 from openrlhf_ext.evaluate.models import Model
+from openrlhf_ext.evaluate.options import EngineOptions
+from openrlhf_ext.plan import CPU_SHARE
 from openrlhf_ext.record.progress import Progress
 from openrlhf_ext.rollout.deadline import DeadlineExceeded, wait_for
 from openrlhf_ext.session import connect, warm_workers, worker_environment
@@ -23,24 +24,6 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 ENGINE_IMPORTS = ("openrlhf_ext.rollout.engines", "openrlhf_ext.upstream.rollout_worker")
-
-
-@dataclass(frozen=True)
-class EngineOptions:
-    """How engines are started. ``precision`` is float32, bf16 or fp16; times in seconds."""
-
-    device: str
-    precision: str
-    count: int = 1
-    tensor_parallel_size: int = 1
-    threads: int = 1
-    kv_cache_gib: int = 1
-    gpu_memory_utilization: float = 0.9
-    ray_address: str = "auto"
-    wave: int = 256
-    seed: int = 42
-    start_timeout: float = 900.0
-    wave_timeout: float = 3600.0
 
 
 class EnginePool:
@@ -87,7 +70,7 @@ class EnginePool:
             precision=options.precision,
             max_model_len=length,
             placement_group=self._placement,
-            cpus=1,
+            cpus=self._bundle()["CPU"] if options.tensor_parallel_size == 1 else 0,
             gpus=0 if on_cpu else 1,
             seed=options.seed,
             threads=options.threads if on_cpu else 0,
@@ -148,7 +131,7 @@ class EnginePool:
         from ray.util.placement_group import placement_group
 
         options = self.options
-        bundle = {"CPU": 1.0} if options.device == "cpu" else {"CPU": 1.0, "GPU": 1.0}
+        bundle = self._bundle()
         bundles = [bundle] * (options.count * options.tensor_parallel_size)
         self._placement = placement_group(bundles, strategy="PACK")
         try:
@@ -156,6 +139,10 @@ class EnginePool:
         except DeadlineExceeded as error:
             free = {key: value for key, value in ray.available_resources().items() if key in ("CPU", "GPU")}
             raise DeadlineExceeded(f"{error}. Free now: {free or 'nothing'}") from None
+
+    def _bundle(self) -> dict[str, float]:
+        """What one vLLM worker books."""
+        return {"CPU": CPU_SHARE} if self.options.device == "cpu" else {"CPU": 1.0, "GPU": 1.0}
 
     def _wait(self, refs: Sequence[ray.ObjectRef], what: str) -> None:
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -94,6 +95,7 @@ def folder_problems(folder: Path, device: str) -> list[Problem]:
         problems.append(Problem(where, "no weights (*.safetensors)", "give the folder of a saved model"))
     try:
         shape = read_shape(folder)
+        engine_key(folder)
     except (ValueError, OSError, TypeError) as error:
         return [*problems, Problem(where, f"cannot be read: {error}", "save or copy the model again")]
     if device == "cpu" and shape is not None and shape.head_size not in CPU_HEAD_SIZES:
@@ -158,7 +160,7 @@ def _json(path: Path) -> dict[str, object]:
 
 def _split_name(text: str) -> tuple[str | None, str]:
     name, equals, folder = text.partition("=")
-    if equals and name and "/" not in name and not Path(text).exists():
+    if equals and re.fullmatch(r"\w[\w.+-]*", name) and not Path(text).exists():
         return name, folder
     return None, text
 

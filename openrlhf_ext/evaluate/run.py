@@ -8,24 +8,16 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from openrlhf_ext.config.problem import ConfigError, errors
-from openrlhf_ext.evaluate.asking import AskPlan, ask_all
+from openrlhf_ext.evaluate.asking import ask_all
 from openrlhf_ext.evaluate.endpoint import Endpoint
 from openrlhf_ext.evaluate.models import Model
+from openrlhf_ext.evaluate.options import EngineOptions, ServerOptions
 from openrlhf_ext.evaluate.rendering import system_message
 from openrlhf_ext.evaluate.request import Checked, Request, check_request
 from openrlhf_ext.evaluate.results import GREEDY, SAMPLED, ModelResults, Results
 from openrlhf_ext.evaluate.summary import Summary, compare_with_first, markdown, summarise_model
 from openrlhf_ext.record.jsonl import write_atomic
 from openrlhf_ext.record.progress import Progress
-
-
-@dataclass(frozen=True)
-class ServerOptions:
-    """How an endpoint is asked; times in seconds."""
-
-    concurrency: int = 16
-    timeout: float = 120.0
-    retries: int = 5
 
 
 @dataclass(frozen=True)
@@ -43,19 +35,20 @@ def evaluate_models(
     """Evaluate from Python: ``options`` are fields of `Request` (limit, samples, resume ...). Raises ConfigError with all problems."""
     from openrlhf_ext.cluster import Cluster
     from openrlhf_ext.config.device import precision_of
-    from openrlhf_ext.evaluate.engine import EngineOptions
 
-    device = device or Cluster.local().device
+    machine = Cluster.local()
+    device = device or machine.device
     checked, problems = check_request(Request(suite, Path(out), tuple(models), **options), device)  # type: ignore[arg-type]
     if checked is None:
         raise ConfigError(errors(problems))
-    return run_checked(checked, Path(out), EngineOptions(device, precision_of("auto", device)), ServerOptions())
+    engines = EngineOptions(device, precision_of("auto", device), threads=int(machine.cpus))
+    return run_checked(checked, Path(out), engines, ServerOptions())
 
 
 def run_checked(
     checked: Checked,
     out: Path,
-    engine_options: object,
+    engine_options: EngineOptions,
     server_options: ServerOptions,
 ) -> Report:
     """Ask, grade and summarise. After a kill, the same call goes on with what is missing."""
@@ -106,12 +99,11 @@ def _ask_engines(
     missing: Mapping[str, int],
     progress: Progress,
     done: int,
-    engine_options: object,
+    engine_options: EngineOptions,
 ) -> int:
     """Every model that still owes answers; returns how often engines were started."""
-    from openrlhf_ext.evaluate.engine import EngineOptions, EnginePool
+    from openrlhf_ext.evaluate.engine import EnginePool
 
-    assert isinstance(engine_options, EngineOptions)
     with EnginePool(engine_options, progress) as pool:
         for share in checked.shares:
             owing = [model for model in share.models if missing[model.name]]
@@ -128,15 +120,13 @@ def _ask_engines(
                 done = ask_all(
                     answer, share.prompts, checked.suite, checked.task, checked.plan, table, progress, model.name, done
                 )
-                progress.note(_line(model, _summary(checked.plan, table)))
+                progress.note(_line(model, _write_summary(checked, model.name, table)))
         return pool.starts
 
 
 def _report(checked: Checked, out: Path, tables: Mapping[str, ModelResults], starts: int) -> Report:
     plan = checked.plan
-    summaries = {name: _summary(plan, table) for name, table in tables.items()}
-    for name, table in tables.items():
-        table.write_summary({"model": name, "suite": checked.suite.name, **summaries[name]})
+    summaries = {name: _write_summary(checked, name, table) for name, table in tables.items()}
     comparisons = compare_with_first({name: table.select(GREEDY, plan.problems) for name, table in tables.items()})
     title = f"{checked.suite.name}, {checked.suite.split} split, task {json.dumps(checked.suite.task)}"
     text = markdown(title, summaries, comparisons)
@@ -146,8 +136,12 @@ def _report(checked: Checked, out: Path, tables: Mapping[str, ModelResults], sta
     return Report(summaries, text, starts)
 
 
-def _summary(plan: AskPlan, table: ModelResults) -> Summary:
-    return summarise_model(table.select(GREEDY, plan.problems), table.select(SAMPLED, plan.sampled), plan.samples)
+def _write_summary(checked: Checked, name: str, table: ModelResults) -> Summary:
+    """The figures of one model, also on disk: a later model's failure must not cost them."""
+    plan = checked.plan
+    summary = summarise_model(table.select(GREEDY, plan.problems), table.select(SAMPLED, plan.sampled), plan.samples)
+    table.write_summary({"model": name, "suite": checked.suite.name, **summary})
+    return summary
 
 
 def _line(model: Model, summary: Summary) -> str:
@@ -156,4 +150,4 @@ def _line(model: Model, summary: Summary) -> str:
 
 def _safe(name: str) -> str:
     """A served model's name as a folder name."""
-    return name.strip("/").replace("/", "--") or "model"
+    return name.strip("/").replace("/", "--").lstrip(".") or "model"

@@ -109,7 +109,7 @@ def test_answers_from_before_the_kill_are_kept(evaluation: dict):
 
 def test_two_models_shared_one_engine_start(evaluation: dict):
     second_job = evaluation["log"].split("job 2 of 2")[1]
-    assert "(2 models, 1 engine starts)" in second_job
+    assert "(models: 2, engine starts: 1)" in second_job
 
 
 def test_each_model_answers_as_itself(evaluation: dict, models: dict[str, Path]):

@@ -88,6 +88,26 @@ def test_samples_of_temperature_zero_are_refused(tmp_path: Path, model: Path, ca
     assert "would be the same answer" in refusal(words, capsys)
 
 
+def test_gpus_that_are_not_there(
+    tmp_path: Path, model: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr("openrlhf_ext.cluster.visible_gpus", lambda: ("0",))
+    words = ["--model", str(model), "--suite", "chain", "--out", str(tmp_path / "o"), "--device"]
+    said = refusal([*words, "cuda", "--engines", "2", "--tensor-parallel-size", "2"], capsys)
+    assert "2 engines x 2 GPUs, this machine has 1" in said
+    assert "the engines run on the CPU" in refusal([*words, "cpu", "--tensor-parallel-size", "2"], capsys)
+
+
+def test_a_tokenizer_file_that_is_broken(tmp_path: Path, model: Path, capsys: pytest.CaptureFixture[str]):
+    import shutil
+
+    broken = shutil.copytree(model, tmp_path / "broken")
+    (broken / "tokenizer.json").write_text("{")
+    said = refusal(["--model", str(broken), "--suite", "chain", "--out", str(tmp_path / "o")], capsys)
+    assert f"--model {broken}: cannot be read" in said
+
+
 def test_a_server_that_is_not_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     words = ["--endpoint", "http://127.0.0.1:9", "--suite", "chain", "--out", str(tmp_path / "o")]
     assert "cannot be reached" in refusal(words, capsys)
