@@ -6,6 +6,7 @@ the process that loads it, so ``install()`` itself costs nothing. File and line 
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from types import ModuleType
 from typing import Any
@@ -90,7 +91,6 @@ def _no_compiled_collectives(module: ModuleType) -> Iterator[None]:
 
 
 HOOKS: dict[str, hooks.Hook] = {
-    "deepspeed.comm.torch": _no_compiled_collectives,
     "openrlhf.models.ring_attn_utils": _padding,
     "openrlhf.trainer.ppo_utils.replay_buffer": _facade,
     "openrlhf.trainer.ray.launcher": _facade,
@@ -111,3 +111,10 @@ def install() -> None:
     """
     hooks.require_tested_version()
     hooks.register(HOOKS)
+    # DeepSpeed itself may be here already (transformers imports it when a model is built); its function is looked up when it is called.
+    loaded = sys.modules.get("deepspeed.comm.torch")
+    if loaded is None:
+        hooks.register({"deepspeed.comm.torch": _no_compiled_collectives})
+    else:
+        for _ in _no_compiled_collectives(loaded):
+            pass
