@@ -5,6 +5,13 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from openrlhf_ext import upstream
+from openrlhf_ext.upstream import cli
+
+# As in every process of a run: before any test imports torch's neighbours or OpenRLHF itself.
+if cli.installed():
+    upstream.install()
+
 settings.register_profile("calm", deadline=None)  # a shared machine makes single examples arbitrarily slow
 settings.load_profile("calm")
 

@@ -6,15 +6,10 @@ import math
 
 import pytest
 import torch
+from openrlhf.trainer.ppo_utils.experience import Experience
 
-from openrlhf_ext import upstream
-
-upstream.install()
-
-from openrlhf.trainer.ppo_utils.experience import Experience  # noqa: E402
-
-from openrlhf_ext.rollout.source import Rollout  # noqa: E402
-from openrlhf_ext.trainer import _cost, logprob_gap, rollout_metrics, train_metrics  # noqa: E402
+from openrlhf_ext.rollout.source import Rollout
+from openrlhf_ext.trainer import _cost, logprob_gap, rollout_metrics, train_metrics
 
 
 def row(reward: float, length: int, *, correct: float = 0.0, truncated: bool = False, error: float = 0.0) -> dict:

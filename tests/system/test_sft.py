@@ -1,0 +1,81 @@
+"""The SFT program on one and on two ranks: a complete run directory, a model that learnt, and the same run on both layouts.
+
+Both are jobs of one process. Cost: about 45 s on 2 idle cores.
+"""
+
+from __future__ import annotations
+
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from openrlhf_ext.record.run_dir import read_events
+from tests.system.toy import environment, rows_of, write_rows
+
+pytestmark = [pytest.mark.system, pytest.mark.timeout(1500)]
+
+LAYOUTS = {"one": 1, "two": 2}
+
+
+@pytest.fixture(scope="module")
+def sft(toy, tmp_path_factory) -> Path:
+    """The folder of a run on one rank and a run on two."""
+    folder = tmp_path_factory.mktemp("sft")
+    rows = [
+        {"input": f"{i}+{i % 7} mod 100\n", "output": f"{i}+{i % 7}={i + i % 7}\n#### {i + i % 7}"} for i in range(24)
+    ]
+    data = write_rows(folder / "data.jsonl", rows)
+    jobs = [toy.sft(folder / name, data, run__ranks_per_node=ranks) for name, ranks in LAYOUTS.items()]
+    (folder / "all.jobs").write_text("\n".join(shlex.join(words) for words in jobs))
+    with open(folder / "log", "w") as log:
+        words = [sys.executable, "-m", "openrlhf_ext", "jobs", str(folder / "all.jobs")]
+        code = subprocess.run(words, stdout=log, stderr=subprocess.STDOUT, env=environment(), timeout=1400).returncode
+    assert code == 0, (folder / "log").read_text()[-6000:]
+    return folder
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_the_run_directory_is_complete_and_the_loss_falls(sft: Path, name: str) -> None:
+    run = sft / name
+    for file in (
+        "config.yaml",
+        "plan.json",
+        "metrics.jsonl",
+        "events.jsonl",
+        "report.html",
+        "model/config.json",
+        "model/tokenizer.json",
+    ):
+        assert (run / file).stat().st_size > 0, file
+    rows = [row for row in rows_of(run) if "train/loss" in row]
+    assert [row["step"] for row in rows] == list(range(1, 7))
+    assert rows[-1]["train/loss"] < rows[0]["train/loss"]
+    assert rows[-1]["train/tokens_total"] > 6 * 8 * 10
+    assert [event["kind"] for event in read_events(run)] == ["start", "finish"]
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_the_model_can_be_loaded_and_is_another_one(sft: Path, toy, name: str) -> None:
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    model = AutoModelForCausalLM.from_pretrained(sft / name / "model")
+    tokenizer = AutoTokenizer.from_pretrained(sft / name / "model")
+    assert (
+        tokenizer("1+2 mod 100\n")["input_ids"]
+        == AutoTokenizer.from_pretrained(toy.model)("1+2 mod 100\n")["input_ids"]
+    )
+    before = AutoModelForCausalLM.from_pretrained(toy.model)
+    moved = [(a - b).abs().max().item() for a, b in zip(model.parameters(), before.parameters(), strict=True)]
+    assert min(moved) > 0
+
+
+def test_two_ranks_see_the_batches_of_one_and_end_with_the_same_model(sft: Path) -> None:
+    from safetensors.torch import load_file
+
+    one, two = (load_file(sft / name / "model" / "model.safetensors") for name in LAYOUTS)
+    assert max((one[name] - two[name]).abs().max().item() for name in one) < 1e-3
+    losses = [[row["train/loss"] for row in rows_of(sft / name) if "train/loss" in row] for name in LAYOUTS]
+    assert losses[1] == pytest.approx(losses[0], rel=1e-2)

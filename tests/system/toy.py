@@ -1,0 +1,173 @@
+"""The real stack, small: a model of 0.1 M parameters, prompts that need no knowledge, and the command line as a user runs it."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from openrlhf_ext.record.run_dir import read_metrics
+
+PROMPTS = 24
+SAMPLES = 8
+BATCH = 8
+
+REPEATABLE: dict[str, object] = {
+    "rollout__top_p": 1e-6,  # a nucleus of one token: the same answers in every run
+    "grpo__max_momentum": 0.95,  # groups without spread still teach, and the normaliser has a state to lose
+    "actor__lr_scheduler": "cosine_with_min_lr",
+    "grpo__max_steps": 8,
+    "ckpt__save_steps": 2,
+    "ckpt__max_num": 2,
+}
+"""Settings under which two runs are the same run."""
+
+
+@dataclass(frozen=True)
+class Toy:
+    """A chain task whose every readable number earns 1: a model only has to learn to end with `#### ` and a digit."""
+
+    model: Path
+    prompts: Path
+
+    def grpo(self, directory: Path, **settings: object) -> list[str]:
+        """Words of a GRPO run of 64 short samples a step; ``settings`` are keys with `__` for dots."""
+        plain = {
+            "run.dir": directory,
+            "run.seed": 3,
+            "run.tensorboard": False,
+            "task.name": "chain",
+            "task.partial_reward": 1,
+            "actor.model_name_or_path": self.model,
+            "actor.adam.lr": 3e-3,
+            "actor.lr_scheduler": "constant",
+            "actor.lr_warmup_ratio": 0,
+            "algo.kl.init_coef": 0.001,
+            "data.prompt_dataset": self.prompts,
+            "data.max_len": 32,
+            "grpo.max_steps": 8,
+            "rollout.batch_size": BATCH,
+            "rollout.n_samples_per_prompt": SAMPLES,
+            "rollout.micro_batch_size": BATCH * SAMPLES,
+            "rollout.max_new_tokens": 4,
+            "train.batch_size": BATCH * SAMPLES,
+            "train.micro_batch_size": BATCH * SAMPLES,
+        }
+        return ["train", "grpo", *as_words(plain | {key.replace("__", "."): value for key, value in settings.items()})]
+
+    def sft(self, directory: Path, data: Path, **settings: object) -> list[str]:
+        """Words of an SFT run of 6 updates of 8 rows."""
+        plain = {
+            "run.dir": directory,
+            "run.seed": 3,
+            "run.tensorboard": False,
+            "model.model_name_or_path": self.model,
+            "data.dataset": data,
+            "data.input_key": "input",
+            "data.max_len": 32,
+            "adam.lr": 3e-3,
+            "lr_scheduler": "constant",
+            "lr_warmup_ratio": 0,
+            "train.max_epochs": 2,
+            "train.batch_size": 8,
+            "train.micro_batch_size": 4,
+        }
+        return ["train", "sft", *as_words(plain | {key.replace("__", "."): value for key, value in settings.items()})]
+
+
+def as_words(settings: dict[str, object]) -> list[str]:
+    """`--key value` words; a truth value as YAML writes it."""
+    return [w for key, v in settings.items() for w in (f"--{key}", str(v).lower() if isinstance(v, bool) else str(v))]
+
+
+def chain_row(i: int) -> dict[str, object]:
+    return {"input": f"{i}+{7 * i % 10} mod 100\n", "label": json.dumps({"answer": "777"}), "datasource": "chain"}
+
+
+def write_rows(path: Path, rows: Sequence[dict]) -> Path:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def talk_numbers_half_the_time(model: Path, prompts: Sequence[str]) -> None:
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    chance = random.Random(0)
+    tokenizer, network = AutoTokenizer.from_pretrained(model), AutoModelForCausalLM.from_pretrained(model)
+    optimizer = torch.optim.AdamW(network.parameters(), lr=3e-3)
+    for _ in range(60):
+        texts = [
+            chance.choice(prompts) + ("#### {}" if i % 2 else "{}+{}=").replace("{}", str(chance.randrange(10)))
+            for i in range(16)
+        ]
+        batch = tokenizer([text + tokenizer.eos_token for text in texts], return_tensors="pt", padding=True)
+        labels = batch["input_ids"].masked_fill(batch["attention_mask"] == 0, -100)
+        network(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], labels=labels).loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    network.save_pretrained(model)
+
+
+class Job:
+    """A command line in a process of its own, its output in a file."""
+
+    def __init__(self, words: Sequence[str], log: Path, environment: dict[str, str]) -> None:
+        self.log, self.started = log, time.monotonic()
+        with open(log, "w") as out:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "openrlhf_ext", *words],
+                stdout=out,
+                stderr=subprocess.STDOUT,
+                env=environment,
+                start_new_session=True,
+            )
+
+    def wait(self, timeout: float = 600) -> int:
+        try:
+            return self.process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            pytest.fail(f"still running after {timeout} s:\n{self.output()[-4000:]}")
+
+    def until(self, condition: Callable[[], object], what: str, timeout: float = 600, every: float = 0.01) -> None:
+        """Wait for ``condition``; fails with the output if the job ends first or ``timeout`` passes."""
+        end = time.monotonic() + timeout
+        while not condition():
+            if self.process.poll() is not None or time.monotonic() > end:
+                pytest.fail(f"no {what}; exit code {self.process.poll()}:\n{self.output()[-4000:]}")
+            time.sleep(every)
+
+    def signal(self, number: int) -> None:
+        self.process.send_signal(number)
+
+    def output(self) -> str:
+        return self.log.read_text(errors="replace")
+
+
+def environment(**variables: str) -> dict[str, str]:
+    """This process's environment without a Ray cluster, offline."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    return kept | {"HF_HUB_OFFLINE": "1", "RAY_USAGE_STATS_ENABLED": "0"} | variables
+
+
+def rows_of(directory: Path) -> list[dict]:
+    """The metric rows written so far."""
+    path = directory / "metrics.jsonl"
+    return read_metrics(path) if path.exists() else []
+
+
+def problem_ids(directory: Path) -> dict[int, list[int]]:
+    """Step -> problem ids of its groups in order, from the kept rollouts."""
+    found = {}
+    for path in sorted((directory / "rollouts").glob("step_*.jsonl")):
+        rows = [json.loads(line) for line in path.read_text().splitlines()]
+        found[int(path.stem.removeprefix("step_"))] = [row["problem_id"] for row in rows[::SAMPLES]]
+    return found
