@@ -1,6 +1,6 @@
 """``jobs FILE``: several command lines, one after the other, in one process and one Ray session.
 
-What the first job imported and started (Ray, idle workers) is there for the next one.
+What the first job imported and started (this process's libraries, Ray) is there for the next one.
 """
 
 from __future__ import annotations

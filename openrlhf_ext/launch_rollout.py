@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from openrlhf_ext.methods.base import Recipe
 from openrlhf_ext.record.trackers import enable_wandb
-from openrlhf_ext.session import connect, warm_workers, worker_environment
+from openrlhf_ext.session import connect, worker_environment
 
 if TYPE_CHECKING:
     import argparse
@@ -21,9 +21,6 @@ if TYPE_CHECKING:
     from openrlhf_ext.rollout.source import SamplingOptions
     from openrlhf_ext.trainer import Schedule
 
-POLICY_IMPORTS = ("openrlhf_ext.workers",)
-ENGINE_IMPORTS = ("openrlhf_ext.rollout.engines", "openrlhf_ext.upstream.rollout_worker")
-
 
 def run_rollout_method(resolved: Resolved, plan: Plan, recipe: Recipe, run: RunDir, progress: Progress) -> None:
     """Train, save the model into the run directory."""
@@ -33,8 +30,6 @@ def run_rollout_method(resolved: Resolved, plan: Plan, recipe: Recipe, run: RunD
     if resolved.run.wandb:
         environment |= enable_wandb(args, run.path)
     connect(resolved.run.ray_address, environment)
-    # Workers import while this process does.
-    warm_workers([POLICY_IMPORTS] * sum(g.ranks for g in plan.groups) + [ENGINE_IMPORTS] * len(plan.engines))
 
     progress.phase("import")
     from openrlhf_ext import upstream

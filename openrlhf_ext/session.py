@@ -6,13 +6,12 @@ Imports Ray only, so that a session starts while the heavy libraries are still b
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import ray
 
 SETUP_HOOK = "openrlhf_ext.upstream.install"
 OBJECT_STORE_BYTES = 512 * 2**20
-IDLE_WORKERS_KEPT = 8
 
 CPU_ENVIRONMENT = {
     # One process less per engine: it is up in 13 s instead of 36 s.
@@ -59,8 +58,9 @@ def connect(address: str, environment: Mapping[str, str]) -> bool:
         include_dashboard=False,
         log_to_driver=False,
         object_store_memory=OBJECT_STORE_BYTES,
-        # Idle workers have imported what the next job needs; by default Ray keeps as many as there are cores.
-        _system_config={"num_workers_soft_limit": IDLE_WORKERS_KEPT},
+        # Ray would start one worker per core ahead, without our runtime environment: nobody could use them. (Nor does an
+        # actor ever take over a worker that ran a task, Ray 2.55: importing in idle workers only costs time.)
+        _system_config={"prestart_worker_first_driver": False},
     )
     return True
 
@@ -69,17 +69,3 @@ def log_directory() -> str:
     """Where Ray keeps the workers' output on this machine."""
     node = ray._private.worker.global_worker.node  # the public API has no name for it (Ray 2.55)
     return node.get_logs_dir_path() if node is not None else "the node's Ray session folder"
-
-
-@ray.remote(num_cpus=0)
-def _import_modules(modules: Sequence[str]) -> int:
-    import importlib
-
-    for module in modules:
-        importlib.import_module(module)
-    return os.getpid()
-
-
-def warm_workers(roles: Sequence[Sequence[str]]) -> list[ray.ObjectRef]:
-    """Let one idle worker per role import its modules; an actor that starts later takes such a process instead of a fresh one."""
-    return [_import_modules.remote(list(modules)) for modules in roles]

@@ -16,14 +16,12 @@ from openrlhf_ext.evaluate.options import EngineOptions
 from openrlhf_ext.plan import CPU_SHARE
 from openrlhf_ext.record.progress import Progress
 from openrlhf_ext.rollout.deadline import DeadlineExceeded, wait_for
-from openrlhf_ext.session import connect, warm_workers, worker_environment
+from openrlhf_ext.session import connect, worker_environment
 
 if TYPE_CHECKING:
     from ray.actor import ActorHandle
     from ray.util.placement_group import PlacementGroup
     from transformers import PreTrainedTokenizerBase
-
-ENGINE_IMPORTS = ("openrlhf_ext.rollout.engines", "openrlhf_ext.upstream.rollout_worker")
 
 
 class EnginePool:
@@ -40,7 +38,6 @@ class EnginePool:
         options = self.options
         environment = worker_environment(options.device, options.threads, options.kv_cache_gib)
         connect(options.ray_address, environment)
-        warm_workers([ENGINE_IMPORTS] * options.count)  # they import while this process does
         return self
 
     def __exit__(self, *_: object) -> None:

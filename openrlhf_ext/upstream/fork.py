@@ -1,14 +1,15 @@
 """On a CPU, vLLM's engine core is a fork of the engine actor and not a new interpreter.
 
-vLLM starts its engine core in a process of its own and, inside a Ray actor, spawns it: a second import of vLLM, 15 s
-of processor time after the first one. Where no CUDA context exists a fork is safe, as it is vLLM's own choice outside
-Ray (``vllm/utils/system_utils.py:126``, 0.29.0): the child shares the imports and calls nothing of Ray. Setting
-``VLLM_WORKER_MULTIPROC_METHOD=spawn`` restores the spawned process.
+vLLM starts its engine core in a process of its own and spawns it inside a Ray actor (``vllm/utils/system_utils.py:126``,
+0.29.0) and on a CPU (``vllm/platforms/cpu.py:347``): a second import of torch, Ray and vLLM, 11 s of processor time after
+the first one. Where no CUDA context exists a fork is safe: the child shares the imports, calls nothing of Ray, and its
+parent has run no OpenMP loop yet.
 """
 
 from __future__ import annotations
 
 import ctypes
+import multiprocessing
 import os
 import signal
 import sys
@@ -37,7 +38,7 @@ def die_with_parent() -> None:
 def _may_fork(module: ModuleType) -> Iterator[None]:
     yield
     if no_cuda():
-        module._maybe_force_spawn = lambda: None  # type: ignore[attr-defined]
+        module.get_mp_context = lambda: multiprocessing.get_context("fork")  # type: ignore[attr-defined]
 
 
 def run_engine_core(*args: Any, **kwargs: Any) -> None:
