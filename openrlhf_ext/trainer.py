@@ -85,6 +85,7 @@ class RolloutTrainer(BasePPOTrainer):
         self.heldout, self.run, self.progress = heldout, run, progress
         self.normaliser = normaliser
         self.stop_requested = False
+        self._owes_start_evaluation = False
         self._clock: dict[str, float] = {}
         self._gap: dict[str, float] = {}
         self._synced_tensors = 0
@@ -98,8 +99,7 @@ class RolloutTrainer(BasePPOTrainer):
         schedule = self.schedule
         step = self._resume() or global_step
         with self._stopping_on_signals():
-            if step == 0 and schedule.eval_at_start:
-                self.evaluate_heldout(0)
+            self._owes_start_evaluation = step == 0 and schedule.eval_at_start
             self.progress.resume(step)
             while step < schedule.steps:
                 step = self._one_step(step)
@@ -184,6 +184,10 @@ class RolloutTrainer(BasePPOTrainer):
 
     def broadcast_to_vllm(self) -> None:
         """Send the weights to the engines; every sync is compared tensor by tensor, and a difference stops the run."""
+        if self._owes_start_evaluation:
+            # Until this first sync the engines hold the start weights: the first update need not wait for their evaluation.
+            self._owes_start_evaluation = False
+            self.evaluate_heldout(0)
         with self._timed("sync"):
             refs = self.actor_model_group.async_run_method("sync_engines")
             self._synced_tensors = wait_for(refs, "the weight sync to the engines", self.schedule.sync_timeout)[0]
@@ -305,7 +309,9 @@ class RolloutTrainer(BasePPOTrainer):
             if self.stop_requested:
                 raise KeyboardInterrupt
             self.stop_requested = True
-            self.progress.note(f"{signal.Signals(number).name}: finishing this step, then saving (once more: end at once)")
+            self.progress.note(
+                f"{signal.Signals(number).name}: finishing this step, then saving (once more: end at once)"
+            )
 
         previous = {number: signal.signal(number, request_stop) for number in (signal.SIGINT, signal.SIGTERM)}
         try:

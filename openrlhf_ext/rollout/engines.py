@@ -38,6 +38,13 @@ class RolloutEngine(EngineActor):
         unfilled = await self.llm.collective_rpc("load_checkpoint", args=(directory,))
         return sorted({name for worker in unfilled for name in worker})
 
+    async def generate_responses(self, prompt: str, label: str, sampling_params, *args, **kwargs) -> list[dict]:
+        """Upstream's. It looks at whole answers only, so vLLM need not build an output object for every token of each."""
+        from vllm.sampling_params import RequestOutputKind
+
+        sampling_params.output_kind = RequestOutputKind.FINAL_ONLY
+        return await super().generate_responses(prompt, label, sampling_params, *args, **kwargs)
+
     async def ready(self) -> int:
         """Answers once the engine is up; the process id, for messages."""
         return os.getpid()
@@ -63,7 +70,11 @@ def start_engines(
     max_num_seqs: int | None = None,
 ) -> list[ActorHandle]:
     """Start ``count`` engines for ``model`` that grade with the task of ``task_options``; returns before they are up."""
-    arguments: dict[str, object] = {"worker_extension_cls": WORKER, "task_options": json.dumps(dict(task_options)), "threads": threads}
+    arguments: dict[str, object] = {
+        "worker_extension_cls": WORKER,
+        "task_options": json.dumps(dict(task_options)),
+        "threads": threads,
+    }
     if max_num_seqs:
         arguments["max_num_seqs"] = max_num_seqs
     return create_engines(
@@ -91,4 +102,6 @@ def load_checkpoint(engines: Sequence[ActorHandle], directory: str, timeout: flo
     refs = [engine.load_checkpoint.remote(str(Path(directory).absolute())) for engine in engines]
     for unfilled in wait_for(refs, f"loading {directory} into the engines", timeout):
         if unfilled:
-            raise ValueError(f"{directory} does not fill the engine's model: {', '.join(unfilled[:5])} have no weights in it")
+            raise ValueError(
+                f"{directory} does not fill the engine's model: {', '.join(unfilled[:5])} have no weights in it"
+            )

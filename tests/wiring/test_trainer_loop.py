@@ -329,6 +329,15 @@ def test_evaluation_at_the_start_on_schedule_and_at_the_end(tmp_path: Path) -> N
     assert names == {f"eval_chain_{step:06d}.jsonl" for step in (0, 4, 6)}
 
 
+def test_the_start_model_is_evaluated_before_the_engines_get_new_weights(tmp_path: Path) -> None:
+    held = HeldOut("chain", [Prompt(0, "0", '{"answer": "7"}', "chain")], make_task({"name": "chain"}))
+    calls: list[str] = []
+    run(tmp_path / "run", heldout=held, before=calls.append, eval_at_end=False)
+    first = calls[: calls.index("sync_engines")]
+    assert first.count("generate") == BATCH + 1, "the first rollout and one held-out prompt"
+    assert first[-1] == "generate" and "fit" in first, "the first update did not wait for it"
+
+
 def test_no_evaluation_where_it_is_switched_off(tmp_path: Path) -> None:
     held = HeldOut("chain", [Prompt(0, "0", '{"answer": "7"}', "chain")], make_task({"name": "chain"}))
     _, _, engine = run(tmp_path / "run", heldout=held, eval_at_start=False, eval_at_end=False)
