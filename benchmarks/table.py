@@ -1,4 +1,4 @@
-"""Markdown table of the runs of one experiment: held-out figures before and after training, time to the first step, wall time.
+"""Markdown table of the runs of one experiment: held-out figures before and after training, time to the first update, wall time.
 
 The last column is the mean over the runs, with the standard deviation where there are at least two.
 
@@ -8,7 +8,7 @@ The last column is the mean over the runs, with the standard deviation where the
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from openrlhf_ext.record.rows import read_metrics, step_of
@@ -53,9 +53,14 @@ def figures(run_dir: Path) -> dict[str, float]:
             result["change, points"] = scale * (measure.after.value - measure.before.value)
     return result | {
         "steps": step_of(rows[-1]),
-        "first step after, s": trained[0]["time/elapsed"],
+        "first update after, s": _first_update(rows[0], trained[0]),
         "whole run, s": rows[-1]["time/elapsed"],
     }
+
+
+def _first_update(start: Mapping[str, float], first: Mapping[str, float]) -> float:
+    """Seconds to the end of the first update: the evaluation of the start model and the weight sync of the first step come after it."""
+    return first["time/elapsed"] - start.get("time/eval", 0.0) - first.get("time/sync", 0.0)
 
 
 def _writer(name: str) -> Callable[[float], str]:

@@ -53,6 +53,7 @@ def group(folder):
     """Start both ranks anew for each run."""
     environment = {"TORCHDYNAMO_DISABLE": "1", "OMP_NUM_THREADS": "1", "PYTHONPATH": ":".join([str(folder), *sys.path])}
     ray.init(
+        address="local",
         num_cpus=2,
         num_gpus=0,
         include_dashboard=False,

@@ -72,11 +72,12 @@ def kill_engine_after(process: subprocess.Popen, file: Path, rows: int) -> list[
         if process.poll() is not None or time.monotonic() > deadline:
             pytest.fail("the evaluation wrote no answers")
         time.sleep(0.02)
-    engines = [
+    found = [
         child
         for child in psutil.Process(process.pid).children(recursive=True)
         if "RolloutEngine" in " ".join(child.cmdline())
     ]
+    engines = [child for child in found if child.parent() not in found]  # not the engine core, which is its fork
     assert len(engines) == 1, f"one engine was expected, found {engines}"
     engines[0].kill()
     engines[0].wait(timeout=30)

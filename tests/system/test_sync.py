@@ -189,6 +189,7 @@ def start_ray(environment: dict[str, str]) -> None:
     for attempt in range(3):
         try:
             ray.init(
+                address="local",
                 num_cpus=4,
                 num_gpus=0,
                 include_dashboard=False,

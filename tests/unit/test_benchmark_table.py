@@ -24,8 +24,10 @@ def table() -> ModuleType:
 
 def make_run(path: Path, before: float, after: float, first: float, last: float) -> Path:
     with RunDir.create(path, "run: {}\n", {}) as run:
-        run.metrics(0, {"eval/test/accuracy": before, "eval/test/count": 100, "eval/test/length": 90.0})
-        run.metrics(1, {"rollout/reward_mean": 0.5, "time/elapsed": first})
+        run.metrics(
+            0, {"eval/test/accuracy": before, "eval/test/count": 100, "eval/test/length": 90.0, "time/eval": 5.0}
+        )
+        run.metrics(1, {"rollout/reward_mean": 0.5, "time/elapsed": first, "time/sync": 1.0})
         run.metrics(
             2, {"eval/test/accuracy": after, "eval/test/count": 100, "eval/test/length": 80.0, "time/elapsed": last}
         )
@@ -43,7 +45,11 @@ def test_two_runs(table: ModuleType, tmp_path: Path) -> None:
     assert rows["greedy accuracy after, %"] == ["42.0", "44.0", "43.0 ± 1.4"]
     assert rows["change, points"] == ["+12.0", "+14.0", "+13.0 ± 1.4"]
     assert rows["mean length (tokens) after"] == ["80", "80", "80 ± 0"]
-    assert rows["first step after, s"] == ["20", "22", "21 ± 1.4"]
+    assert rows["first update after, s"] == [
+        "14",
+        "16",
+        "15 ± 1.4",
+    ]  # without the evaluation and the sync that follow it
     assert rows["whole run, s"] == ["300", "310", "305 ± 7.1"]
     assert rows["steps"] == ["2", "2", "2 ± 0"]
 
