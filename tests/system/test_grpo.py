@@ -14,7 +14,7 @@ import pytest
 from openrlhf_ext.record.run_dir import read_events
 from tests.system.toy import BATCH, PROMPTS, SAMPLES, problem_ids, rows_of
 
-pytestmark = [pytest.mark.system, pytest.mark.slow, pytest.mark.timeout(1500)]
+pytestmark = [pytest.mark.system, pytest.mark.timeout(1500)]
 
 
 def gain(directory: Path) -> float:

@@ -20,7 +20,7 @@ import pytest
 from openrlhf_ext.record.run_dir import read_events
 from tests.system.toy import environment, rows_of
 
-pytestmark = [pytest.mark.system, pytest.mark.slow, pytest.mark.timeout(1500)]
+pytestmark = [pytest.mark.system, pytest.mark.timeout(1500)]
 
 RAY = [sys.executable, "-m", "ray.scripts.scripts"]
 PORTS = (

@@ -17,7 +17,7 @@ from openrlhf_ext.checkpoint import checkpoints, latest_checkpoint, read_state
 from openrlhf_ext.record.run_dir import read_events
 from tests.system.toy import REPEATABLE, problem_ids, rows_of
 
-pytestmark = [pytest.mark.system, pytest.mark.slow, pytest.mark.timeout(2400)]
+pytestmark = [pytest.mark.system, pytest.mark.timeout(2400)]
 
 STEPS = REPEATABLE["grpo__max_steps"]
 COMPARED = (

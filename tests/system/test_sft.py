@@ -1,6 +1,6 @@
-"""The SFT program on one and on two ranks: a complete run directory, a model that learnt, and the same run on both layouts.
+"""The SFT program on one and on two ranks: a complete run directory, a model that learnt, and the same run on both layouts; and with LoRA.
 
-Both are jobs of one process. Cost: about 45 s on 2 idle cores.
+All are jobs of one process. Cost: about 70 s on 2 idle cores.
 """
 
 from __future__ import annotations
@@ -15,20 +15,25 @@ import pytest
 from openrlhf_ext.record.run_dir import read_events
 from tests.system.toy import environment, rows_of, write_rows
 
-pytestmark = [pytest.mark.system, pytest.mark.slow, pytest.mark.timeout(1500)]
+pytestmark = [pytest.mark.system, pytest.mark.timeout(1500)]
 
 LAYOUTS = {"one": 1, "two": 2}
 
 
 @pytest.fixture(scope="module")
 def sft(toy, tmp_path_factory) -> Path:
-    """The folder of a run on one rank and a run on two."""
+    """The folder of a run on one rank, a run on two, and a run of LoRA merged into its base."""
     folder = tmp_path_factory.mktemp("sft")
     rows = [
         {"input": f"{i}+{i % 7} mod 100\n", "output": f"{i}+{i % 7}={i + i % 7}\n#### {i + i % 7}"} for i in range(24)
     ]
     data = write_rows(folder / "data.jsonl", rows)
     jobs = [toy.sft(folder / name, data, run__ranks_per_node=ranks) for name, ranks in LAYOUTS.items()]
+    jobs.append(toy.sft(folder / "lora", data, ds__lora__rank=4, ds__lora__alpha=8))
+    jobs.append(
+        ["merge", "--base", toy.model, "--adapter", folder / "lora" / "model", "--out", folder / "merged"],
+    )
+    jobs = [[str(word) for word in words] for words in jobs]
     (folder / "all.jobs").write_text("\n".join(shlex.join(words) for words in jobs))
     with open(folder / "log", "w") as log:
         words = [sys.executable, "-m", "openrlhf_ext", "jobs", str(folder / "all.jobs")]
@@ -79,3 +84,16 @@ def test_two_ranks_see_the_batches_of_one_and_end_with_the_same_model(sft: Path)
     assert max((one[name] - two[name]).abs().max().item() for name in one) < 1e-3
     losses = [[row["train/loss"] for row in rows_of(sft / name) if "train/loss" in row] for name in LAYOUTS]
     assert losses[1] == pytest.approx(losses[0], rel=1e-2)
+
+
+def test_a_lora_run_trains_the_adapter_alone_and_merges_into_its_base(sft: Path, toy) -> None:
+    from safetensors.torch import load_file
+
+    adapter = load_file(sft / "lora" / "model" / "adapter_model.safetensors")
+    assert adapter and all("lora_" in name for name in adapter)
+    rows = [row for row in rows_of(sft / "lora") if "train/loss" in row]
+    assert rows[-1]["train/loss"] < rows[0]["train/loss"]
+    base, merged = (load_file(folder / "model.safetensors") for folder in (toy.model, sft / "merged"))
+    assert base.keys() == merged.keys()
+    moved = {name for name in base if not base[name].equal(merged[name])}
+    assert moved and all(name.endswith("_proj.weight") for name in moved), "only linear layers carry the adapter"

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = [pytest.mark.system, pytest.mark.slow, pytest.mark.timeout(1500)]
+pytestmark = [pytest.mark.system, pytest.mark.timeout(1500)]
 
 ANSWERS = [[2, 3], [4, 5, 6, 7, 8, 9, 2, 3], [5], [9, 9, 2], [3, 4, 5, 6, 7], [8, 2, 2, 2, 4, 4], [6, 1], [7, 7, 7, 3]]
 ADVANTAGES = [1.0, -1.0, 0.5, 2.0, -0.25, -2.0, 0.75, -1.5]

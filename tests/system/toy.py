@@ -24,6 +24,7 @@ REPEATABLE: dict[str, object] = {
     "rollout__top_p": 1e-6,  # a nucleus of one token: the same answers in every run
     "grpo__max_momentum": 0.95,  # groups without spread still teach, and the normaliser has a state to lose
     "actor__lr_scheduler": "cosine_with_min_lr",
+    "algo__kl__init_coef": 0,  # no reference: one process less in each of many starts
     "grpo__max_steps": 8,
     "ckpt__save_steps": 2,
     "ckpt__max_num": 2,
