@@ -6,7 +6,7 @@ Collection, exploration, offline training, evaluation and reports share this one
 
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NotRequired, TypedDict, cast
 
@@ -116,7 +116,7 @@ def write_trajectories(path: str | os.PathLike[str], rows: Iterable[Mapping[str,
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    checked = _checked(path, enumerate(rows, start=1))
+    checked = _checked(path, enumerate(rows, start=1), as_trajectory)
     try:
         count = _write_parquet(partial, checked) if _is_parquet(path) else _write_jsonl(partial, checked)
         partial.replace(path)
@@ -125,23 +125,35 @@ def write_trajectories(path: str | os.PathLike[str], rows: Iterable[Mapping[str,
     return count
 
 
-def read_trajectories(path: str | os.PathLike[str]) -> list[Trajectory]:
-    """All trajectories of a jsonl or parquet file, in order.
+def as_trajectory(row: Mapping[str, object]) -> Trajectory | list[str]:
+    """The row as a trajectory, or everything wrong with it."""
+    return problems(row) or cast(Trajectory, row)
+
+
+def read_trajectories(
+    path: str | os.PathLike[str], read: Callable[[Mapping[str, object]], Trajectory | list[str]] = as_trajectory
+) -> list[Trajectory]:
+    """All trajectories of a jsonl or parquet file, in order. `read` turns one row into a trajectory or lists its faults as `field: what`.
 
     Raises ValueError naming file:line:field (for parquet, the row number) of up to 20 problems; FileNotFoundError for a missing file.
     """
     path = Path(path)
-    return list(_checked(path, _parquet_rows(path) if _is_parquet(path) else _jsonl_rows(path)))
+    return list(_checked(path, _parquet_rows(path) if _is_parquet(path) else _jsonl_rows(path), read))
 
 
-def _checked(path: Path, rows: Iterable[tuple[int, Mapping[str, object]]]) -> Iterator[Trajectory]:
+def _checked(
+    path: Path,
+    rows: Iterable[tuple[int, Mapping[str, object]]],
+    read: Callable[[Mapping[str, object]], Trajectory | list[str]],
+) -> Iterator[Trajectory]:
     """Pass good rows on; after the last one, raise for all bad ones together."""
     faults: list[str] = []
     for number, row in rows:
-        found = [str(row[NOT_JSON])] if NOT_JSON in row else problems(row)
-        faults += [f"{path}:{number}: {fault}" for fault in found]
-        if not found:
-            yield cast(Trajectory, row)
+        found = [str(row[NOT_JSON])] if NOT_JSON in row else read(row)
+        if isinstance(found, list):
+            faults += [f"{path}:{number}: {fault}" for fault in found]
+        else:
+            yield found
     if faults:
         more = [f"... and {len(faults) - MAX_PROBLEMS} more problems"] if len(faults) > MAX_PROBLEMS else []
         raise ValueError("\n".join(faults[:MAX_PROBLEMS] + more))

@@ -25,6 +25,27 @@ class Targets(NamedTuple):
     policy: torch.Tensor
 
 
+LEVELS = ("token", "step", "response")
+
+
+class States(NamedTuple):
+    """Where the two residuals are taken; both [B, A] bool."""
+
+    value: torch.Tensor
+    policy: torch.Tensor
+
+
+def states_of(level: str, is_action: torch.Tensor, starts_step: torch.Tensor) -> States:
+    """The states of a level of the paper: every token; every step; at response level the first for the policy, every token for the value."""
+    if level not in LEVELS:
+        raise ValueError(f"level {level!r}: choose one of {', '.join(LEVELS)}")
+    if level == "step":
+        steps = step_states(is_action, starts_step)
+        return States(steps, steps)
+    tokens = token_states(is_action)
+    return States(tokens, response_states(is_action) if level == "response" else tokens)
+
+
 def token_states(is_action: torch.Tensor) -> torch.Tensor:
     """Token level: every action is taken in a state of its own; [B, A] bool."""
     return is_action.bool()

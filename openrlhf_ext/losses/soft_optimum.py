@@ -21,10 +21,9 @@ from typing import NamedTuple
 import torch
 
 from openrlhf_ext.losses import soft_bellman
-from openrlhf_ext.losses.soft_bellman import mean_per_trajectory, response_states, step_states, token_states
+from openrlhf_ext.losses.soft_bellman import mean_per_trajectory, states_of
 from openrlhf_ext.losses.vocabulary import full_kl
 
-LEVELS = ("token", "step", "response")
 Residual = Callable[[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, float], torch.Tensor]
 """(values, log_ratios, rewards, is_action, is_state, beta) -> [B, A], as `soft_bellman.value_residual`."""
 
@@ -127,12 +126,11 @@ def fit(
     `level` as in the paper: at step level both losses take the steps of `step_length` tokens as actions, at response level the policy loss
     alone takes the response as one. `alpha` weighs the exact KL to the reference. The learning rate falls to 0 along a cosine.
     """
-    if level not in LEVELS:
-        raise ValueError(f"level {level!r}: choose one of {', '.join(LEVELS)}")
     chosen = torch.ones(len(tree.paths), dtype=torch.bool) if only is None else only.bool()
     paths, nodes, rewards = tree.paths[chosen], tree.nodes[chosen], tree.rewards[chosen]
     is_action = torch.ones_like(paths, dtype=torch.bool)
-    value_state, policy_state = _states(level, is_action, step_length)
+    starts_step = (torch.arange(tree.horizon) % step_length == 0).expand_as(is_action)
+    value_state, policy_state = states_of(level, is_action, starts_step)
     values = torch.zeros(len(tree.ref_log_probs), dtype=torch.float64, requires_grad=True)
     logits = tree.ref_log_probs.clone().requires_grad_(True)
     # eps far below the gradients of rare nodes: with the default the last digits stop moving.
@@ -151,14 +149,6 @@ def fit(
         optimiser.step()
         schedule.step()
     return _compare(tree, beta, values.detach(), logits.detach().log_softmax(-1), nodes[value_state].unique())
-
-
-def _states(level: str, is_action: torch.Tensor, step_length: int) -> tuple[torch.Tensor, torch.Tensor]:
-    if level == "step":
-        starts = (torch.arange(is_action.shape[1]) % step_length == 0).expand_as(is_action)
-        return step_states(is_action, starts), step_states(is_action, starts)
-    tokens = token_states(is_action)
-    return tokens, response_states(is_action) if level == "response" else tokens
 
 
 def _compare(tree: Tree, beta: float, values: torch.Tensor, log_probs: torch.Tensor, trained: torch.Tensor) -> Fit:

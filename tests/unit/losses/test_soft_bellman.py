@@ -8,11 +8,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from openrlhf_ext.losses.soft_bellman import (
+    LEVELS,
     log_ratio_to_go,
     mean_per_trajectory,
     policy_residual,
     policy_residual_from,
     response_states,
+    states_of,
     step_log_ratio,
     step_states,
     targets,
@@ -21,8 +23,6 @@ from openrlhf_ext.losses.soft_bellman import (
     value_after,
     value_residual,
 )
-
-LEVELS = ("token", "step", "response")
 
 # Two turns: columns 1-3 are the first turn (two steps: 1-2 and 3), 4-5 the observation, 6-7 the second turn.
 IS_ACTION = torch.tensor([[0, 1, 1, 1, 0, 0, 1, 1]]).bool()
@@ -33,9 +33,7 @@ REWARD = torch.tensor([1.0])
 
 
 def states(level: str, is_action: torch.Tensor, starts: torch.Tensor) -> torch.Tensor:
-    if level == "token":
-        return token_states(is_action)
-    return response_states(is_action) if level == "response" else step_states(is_action, starts)
+    return states_of(level, is_action, starts).policy
 
 
 def naive(
@@ -83,6 +81,13 @@ def test_states_of_the_three_levels() -> None:
     assert response_states(IS_ACTION).long().tolist() == [[0, 1, 0, 0, 0, 0, 0, 0]]
     assert step_states(IS_ACTION, STARTS).long().tolist() == [[0, 1, 0, 1, 0, 0, 1, 0]]
     assert turn_ends(IS_ACTION).long().tolist() == [[0, 0, 0, 0, 1, 0, 0, 0]]
+
+
+def test_the_value_is_trained_at_every_token_unless_the_level_is_step() -> None:
+    for level, want in (("token", IS_ACTION), ("response", IS_ACTION), ("step", step_states(IS_ACTION, STARTS))):
+        assert states_of(level, IS_ACTION, STARTS).value.tolist() == want.tolist()
+    with pytest.raises(ValueError, match="choose one of token, step, response"):
+        states_of("sentence", IS_ACTION, STARTS)
 
 
 def test_a_run_of_actions_begins_a_step_even_where_no_step_is_marked() -> None:

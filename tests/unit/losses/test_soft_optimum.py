@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from openrlhf_ext.losses import soft_bellman
-from openrlhf_ext.losses.soft_optimum import LEVELS, Tree, fit, optimum, random_tree, success
+from openrlhf_ext.losses.soft_bellman import LEVELS
+from openrlhf_ext.losses.soft_optimum import Tree, fit, optimum, random_tree, success
 
 BETA = 0.3
 AIM = 1e-3
