@@ -63,6 +63,24 @@ class Cluster:
         return cls(tuple(replace(node, name=f"node {i}") for i in range(nodes)))
 
     @classmethod
+    def at(cls, address: str) -> Cluster:
+        """The live nodes of the Ray cluster at ``address``, which is joined for as long as it takes to ask.
+
+        Raises:
+            ConnectionError: none answers.
+        """
+        import ray
+
+        joined = not ray.is_initialized()
+        if joined:
+            ray.init(address=address, log_to_driver=False)
+        try:
+            return cls.from_ray()
+        finally:
+            if joined:
+                ray.shutdown()
+
+    @classmethod
     def from_ray(cls) -> Cluster:
         """The live nodes of the Ray session that this process is connected to."""
         import ray

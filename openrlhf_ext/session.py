@@ -39,6 +39,11 @@ def worker_environment(device: str, threads: int, kv_cache_gib: int) -> dict[str
     return {name: os.environ.get(name, value) for name, value in variables.items()}
 
 
+def joined_address(address: str) -> str | None:
+    """The existing cluster that :func:`connect` joins, or None where it starts a session of our own."""
+    return os.environ.get("RAY_ADDRESS") if address == "auto" else None if address == "local" else address
+
+
 def connect(address: str, environment: Mapping[str, str]) -> bool:
     """Join or start Ray; returns False where a session of this process is already up (jobs that follow each other share it).
 
@@ -48,7 +53,7 @@ def connect(address: str, environment: Mapping[str, str]) -> bool:
     if ray.is_initialized():
         return False
     runtime = {"env_vars": dict(environment), "worker_process_setup_hook": SETUP_HOOK}
-    target = os.environ.get("RAY_ADDRESS") if address == "auto" else None if address == "local" else address
+    target = joined_address(address)
     if target:
         ray.init(address=target, runtime_env=runtime, log_to_driver=False)
         return True

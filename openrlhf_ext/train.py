@@ -75,6 +75,10 @@ def run(args: argparse.Namespace) -> int:
         print("\n".join(f"# {line}" for line in [*plan.render(shown).splitlines(), *_remarks(problems)]))
         return 0
     print("\n".join(_remarks(problems)), file=sys.stderr)
+    if cluster is None or resolved.run.ray_address not in ("auto", "local"):
+        found = problems_after_joining(resolved, plan, here)
+        if found:
+            return _refuse(found)
     from openrlhf_ext.launch import launch
 
     return launch(resolved, plan, resume=args.resume)
@@ -125,6 +129,19 @@ def examine(
         tokens=not misspelt,  # loading a tokenizer takes seconds: a misspelt request is answered at once
     )
     return resolved, plan, problems
+
+
+def problems_after_joining(resolved: Resolved, plan: Plan, here: Cluster) -> list[Problem]:
+    """Why the plan cannot run on the cluster that ``run.ray_address`` or ``RAY_ADDRESS`` names; asked before anything is written."""
+    from openrlhf_ext.session import joined_address
+
+    address = joined_address(resolved.run.ray_address)
+    try:
+        cluster = Cluster.at(address) if address else here
+    except ConnectionError as error:
+        fix = "ray start --head on its first node, or --run.ray_address local for a session of its own"
+        return [Problem("run.ray_address", f"no Ray cluster answers at {address}: {error}", fix)]
+    return [Problem(where, what, fix) for where, what, fix in plan.problems(cluster)]
 
 
 def _cluster(text: str | None, dry_run: bool) -> tuple[Cluster | None, bool]:

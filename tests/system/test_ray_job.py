@@ -12,7 +12,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -63,7 +63,9 @@ def dashboard(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
             ],
             stdout=log,
             stderr=subprocess.STDOUT,
-            env=environment(RAY_DASHBOARD_SUBPROCESS_MODULE_WAIT_READY_TIMEOUT="300"),
+            env=environment(  # on a busy machine the dashboard needs longer than its minute
+                RAY_DASHBOARD_STARTUP_TIMEOUT_S="300", RAY_DASHBOARD_SUBPROCESS_MODULE_WAIT_READY_TIMEOUT="300"
+            ),
             start_new_session=True,
         )
     address = f"http://127.0.0.1:{ports['dashboard-port']}"
@@ -91,12 +93,22 @@ def wait_until_it_answers(address: str, head: subprocess.Popen, log: Path, timeo
         time.sleep(1)
 
 
+def submitted(options: Sequence[str], words: Sequence[str], timeout: float) -> subprocess.CompletedProcess[str]:
+    """`ray job submit` to its end. A head node that has just started may close the connection of the first request: asked again."""
+    command = [*RAY, "job", "submit", *options, "--", *words]
+    for _ in range(3):
+        done = subprocess.run(command, capture_output=True, text=True, env=environment(), timeout=timeout)
+        if "Remote end closed connection" not in done.stderr:
+            return done
+        time.sleep(5)
+    return done
+
+
 def test_a_submitted_run_ends_as_succeeded(toy, dashboard: str, tmp_path: Path) -> None:
     from ray.job_submission import JobStatus, JobSubmissionClient
 
     words = [sys.executable, "-m", "openrlhf_ext", *toy.grpo(tmp_path / "run", grpo__max_steps=2)]
-    submit = [*RAY, "job", "submit", "--address", dashboard, "--submission-id", "two-steps", "--", *words]
-    done = subprocess.run(submit, capture_output=True, text=True, env=environment(), timeout=1200)
+    done = submitted(["--address", dashboard, "--submission-id", "two-steps"], words, timeout=1200)
     assert done.returncode == 0, done.stdout[-5000:] + done.stderr[-2000:]
     assert JobSubmissionClient(dashboard).get_job_status("two-steps") == JobStatus.SUCCEEDED
     assert [row["step"] for row in rows_of(tmp_path / "run")] == [1, 2]
@@ -107,8 +119,7 @@ def test_a_submitted_request_that_is_wrong_ends_as_failed_with_its_problems(
     toy, dashboard: str, tmp_path: Path
 ) -> None:
     words = [sys.executable, "-m", "openrlhf_ext", *toy.grpo(tmp_path / "run", rollout__batch_sise=4)]
-    submit = [*RAY, "job", "submit", "--address", dashboard, "--", *words]
-    done = subprocess.run(submit, capture_output=True, text=True, env=environment(), timeout=600)
+    done = submitted(["--address", dashboard], words, timeout=600)
     assert done.returncode != 0
     assert "rollout.batch_size" in done.stdout, shlex.join(words)
     assert not (tmp_path / "run").exists()
