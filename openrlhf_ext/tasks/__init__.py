@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 
 from openrlhf_ext.tasks.base import LabelError, Task, Verdict
 from openrlhf_ext.tasks.game24.task import Game24
+from openrlhf_ext.tasks.marked_label import MarkedLabel
 from openrlhf_ext.tasks.math_word import WordProblem
 from openrlhf_ext.tasks.options import did_you_mean
 
@@ -16,6 +17,10 @@ TASKS: dict[str, Callable[[str, Mapping[str, object]], Task]] = {
     "mawps": WordProblem,
     "math": WordProblem,
     "chain": WordProblem,
+    "mnli-r3": MarkedLabel,
+    "snli-r3": MarkedLabel,
+    "race": MarkedLabel,
+    "boardgameqa": MarkedLabel,
 }
 
 

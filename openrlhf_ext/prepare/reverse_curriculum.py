@@ -1,0 +1,248 @@
+"""Makes start states of the reverse curriculum from demonstrations: prompts that already hold the first k units of the gold solution.
+
+Each demonstration of L units is cut at k = min(L - 1, round(i * L / M)), i = 0 .. M - 1. mixed writes every pair (demonstration, stage i)
+once, shuffled; staged the same rows, the stage nearest the end first; plain only k = 0, the prompts of evaluation.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from openrlhf_ext.data.demonstrations import FORMS, Demonstrations, read_demonstrations
+from openrlhf_ext.data.prompts import TEMPLATES, render
+from openrlhf_ext.data.reverse import (
+    MODES,
+    UNITS,
+    Demonstration,
+    StartState,
+    arranged,
+    line_ends,
+    sentence_ends,
+    start_states,
+    token_ends,
+)
+from openrlhf_ext.prepare.arguments import at_least
+from openrlhf_ext.prepare.tokenizers import load_tokenizer, open_tokenizer
+from openrlhf_ext.tasks import make_task
+from openrlhf_ext.tasks.base import Label
+from openrlhf_ext.tasks.rows import Row, write_jsonl
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+HELP = "start states that slide back along demonstrations"
+EXAMPLE = "--task gsm8k --demos gsm8k/train.jsonl --mode mixed --out data/gsm8k_mixed.jsonl"
+SHOWN = 5
+BATCH = 1000
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What was written and what was not; ``too_long`` holds one line of text for each row left out."""
+
+    rows: int
+    demonstrations: int
+    short: int
+    rejected: tuple[str, ...]
+    too_long: tuple[str, ...]
+    mixed: int
+    repeats: int
+
+    def lines(self) -> Iterator[str]:
+        yield f"{self.rows} rows from {self.demonstrations} demonstrations"
+        if self.short:
+            yield f"{self.short} demonstrations have fewer than 2 units: all their rows start from the question (k = 0)"
+        if self.mixed:
+            yield f"{self.mixed} rows were start states already: put together again, {self.repeats} of them repeats"
+        if self.rejected:
+            yield f"left out {len(self.rejected)} demonstrations whose own answer the verifier rejects: {_some(self.rejected)}"
+        if self.too_long:
+            yield f"left out {len(self.too_long)} rows without room to generate: {_some(self.too_long)}"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--task", choices=tuple(FORMS), required=True)
+    parser.add_argument("--demos", type=Path, required=True, metavar="FILE", help="released files are read as they are")
+    parser.add_argument("--out", type=Path, required=True, metavar="FILE")
+    parser.add_argument("--stages", type=at_least(1), default=5, help="start states per demonstration, M (default 5)")
+    parser.add_argument("--unit", choices=UNITS, help="what a demonstration is cut into (default: the task's own)")
+    parser.add_argument("--mode", choices=MODES, default="mixed", help="default mixed")
+    parser.add_argument(
+        "--template", choices=TEMPLATES, default="plain", help="how the question is rendered (default plain)"
+    )
+    parser.add_argument("--tokenizer", metavar="M", help="for --unit token, --template chat and --max-tokens")
+    parser.add_argument("--system", default="", help="system message of the chat template")
+    parser.add_argument(
+        "--max-tokens",
+        type=at_least(1),
+        metavar="N",
+        help="leave out and list rows whose input, completion and end token need more than N tokens (default: no limit)",
+    )
+    parser.add_argument("--seed", type=int, default=42)
+
+
+def run(args: argparse.Namespace) -> None:
+    summary = build_reverse_curriculum(
+        args.task,
+        args.demos,
+        args.out,
+        stages=args.stages,
+        unit=args.unit,
+        mode=args.mode,
+        template=args.template,
+        tokenizer=args.tokenizer,
+        system=args.system,
+        max_tokens=args.max_tokens,
+        seed=args.seed,
+    )
+    first, *notes = summary.lines()
+    print(f"{args.out}: {first}")
+    for note in notes:
+        print(f"  {note}")
+
+
+def build_reverse_curriculum(
+    task: str,
+    demos: Path,
+    out: Path,
+    *,
+    stages: int = 5,
+    unit: str | None = None,
+    mode: str = "mixed",
+    template: str = "plain",
+    tokenizer: str | None = None,
+    system: str = "",
+    max_tokens: int | None = None,
+    seed: int = 42,
+) -> Summary:
+    """Writes rows {"input", "label", "datasource", "stage", "prefix_units", "units", "id", "completion"}.
+
+    Raises ValueError for wrong options or demonstrations, all faults of the file listed, before anything is written.
+    """
+    verifier = make_task({"name": task})
+
+    def accepts(solution: str, label: Label) -> bool:
+        return verifier.verify(solution, label).correct
+
+    unit = unit or FORMS[task].unit
+    encoder = _encoder(tokenizer, unit, max_tokens)
+    chat = load_tokenizer(tokenizer, template)
+    found = read_demonstrations(task, Path(demos), accepts)
+    all_ends = _unit_ends(found.items, unit, encoder)
+    states = [
+        state
+        for demonstration, ends in zip(found.items, all_ends, strict=True)
+        for state in start_states(demonstration, ends, stages)
+    ]
+    rows = [
+        _row(state, render(state.demonstration.question, template, chat, system))
+        for state in arranged(states, mode, seed)
+    ]
+    kept, too_long = _within(rows, encoder, max_tokens)
+    if not kept:
+        raise ValueError(f"--max-tokens {max_tokens} leaves no row: {_some(too_long)}")
+    write_jsonl(Path(out), kept)
+    return _summary(found, len(kept), sum(len(ends) < 2 for ends in all_ends), too_long)
+
+
+def _summary(found: Demonstrations, rows: int, short: int, too_long: Sequence[str]) -> Summary:
+    return Summary(
+        rows=rows,
+        demonstrations=len(found.items),
+        short=short,
+        rejected=tuple(found.rejected),
+        too_long=tuple(too_long),
+        mixed=found.mixed,
+        repeats=found.repeats,
+    )
+
+
+def _row(state: StartState, prompt: str) -> Row:
+    """The prefix is written behind the rendered prompt: in a chat it continues the assistant's turn."""
+    if state.prefix + state.completion != state.demonstration.text:
+        raise RuntimeError(f"{state.demonstration.id}: prefix and completion do not spell the demonstration")
+    return {
+        "input": prompt + state.prefix,
+        "label": json.dumps(state.demonstration.label),
+        "datasource": f"stage_{state.stage}",
+        "stage": state.stage,
+        "prefix_units": state.prefix_units,
+        "units": state.units,
+        "id": state.demonstration.id,
+        "completion": state.completion,
+    }
+
+
+def _encoder(name: str | None, unit: str, max_tokens: int | None) -> "PreTrainedTokenizerBase | None":
+    if unit != "token" and max_tokens is None:
+        return None
+    if name is None:
+        what = "--unit token" if unit == "token" else "--max-tokens"
+        raise ValueError(
+            f"{what} needs --tokenizer: the model whose tokens to count (or cut by --unit line or sentence)"
+        )
+    tokenizer = open_tokenizer(name)
+    if unit == "token" and not tokenizer.is_fast:
+        raise ValueError(
+            f"--unit token: the tokenizer of {name} tells no character offsets; one with a tokenizer.json does"
+        )
+    return tokenizer
+
+
+def _unit_ends(
+    demonstrations: Sequence[Demonstration], unit: str, tokenizer: "PreTrainedTokenizerBase | None"
+) -> list[list[int]]:
+    texts = [demonstration.rationale for demonstration in demonstrations]
+    if unit != "token" or tokenizer is None:
+        ends_of = line_ends if unit == "line" else sentence_ends
+        return [ends_of(text) for text in texts]
+    ends: list[list[int]] = []
+    for batch in _batches(texts, "cutting"):
+        offsets = tokenizer(batch, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
+        ends += [token_ends(text, spans) for text, spans in zip(batch, offsets, strict=True)]
+    return ends
+
+
+def _within(
+    rows: list[Row], tokenizer: "PreTrainedTokenizerBase | None", max_tokens: int | None
+) -> tuple[list[Row], list[str]]:
+    """Rows whose prompt, gold completion and end token fit, and a line about each of the others."""
+    if tokenizer is None or max_tokens is None:
+        return rows, []
+    texts = [str(row[key]) for row in rows for key in ("input", "completion")]
+    counts = [
+        len(ids)
+        for batch in _batches(texts, "measuring")
+        for ids in tokenizer(batch, add_special_tokens=False)["input_ids"]
+    ]
+    kept, too_long = [], []
+    for row, prompt, completion in zip(rows, counts[::2], counts[1::2], strict=True):
+        if prompt + completion + 1 <= max_tokens:
+            kept.append(row)
+        else:
+            room = max(0, max_tokens - prompt)
+            too_long.append(f"{row['id']} stage {row['stage']} (prompt {prompt}, room {room}, needs {completion + 1})")
+    return kept, too_long
+
+
+def _batches(texts: list[str], doing: str) -> Iterator[list[str]]:
+    for at in range(0, len(texts), BATCH):
+        yield texts[at : at + BATCH]
+        done = min(at + BATCH, len(texts))
+        if sys.stderr.isatty():
+            print(
+                f"\r{doing}: {100 * done // len(texts)}%",
+                end="\n" if done == len(texts) else "",
+                file=sys.stderr,
+                flush=True,
+            )
+
+
+def _some(items: Iterable[str]) -> str:
+    listed = list(items)
+    more = f" and {len(listed) - SHOWN} more" if len(listed) > SHOWN else ""
+    return ", ".join(listed[:SHOWN]) + more
