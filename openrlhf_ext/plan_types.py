@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 from openrlhf_ext.cluster import Cluster
@@ -35,8 +35,8 @@ class Engine:
     """One vLLM engine.
 
     With ``tensor_parallel_size`` 1 the actor itself books ``gpu`` in ``bundles[0]``. Above 1 it books nothing and its
-    vLLM workers book ``worker_gpu`` in each of ``bundles``; all of them must lie on one node, so ``launch`` orders the
-    bundles by node first.
+    vLLM workers book ``worker_gpu`` in each of ``tensor_parallel_size`` bundles, which must lie on one node. Ray decides
+    that only when it places the set, so ``bundles`` says how many, and ``upstream.bundles.bundles_by_node`` which.
     """
 
     index: int
@@ -143,11 +143,12 @@ class Plan:
             what = f"{', '.join(homeless)}: no node has room for the next bundle, though the sum fits"
             found.append(("plan", what, "each bundle needs a GPU and a CPU core on one node"))
         if self.device == "cuda":
-            found += self._node_problems(max((node.gpus for node in cluster.nodes), default=0))
+            found += self._node_problems([node.gpus for node in cluster.nodes])
         return found + self._memory_problems(cluster)
 
-    def _node_problems(self, gpus_per_node: float) -> list[tuple[str, str, str]]:
-        found = []
+    def _node_problems(self, gpus: Sequence[float]) -> list[tuple[str, str, str]]:
+        """``gpus``: how many each node has."""
+        found, gpus_per_node = [], max(gpus, default=0)
         for group in self.groups:
             if 0 < gpus_per_node < group.per_node:
                 key = _ranks_key(self.method, group.name)
@@ -157,6 +158,12 @@ class Plan:
         if 0 < gpus_per_node < tensor_parallel:
             what = f"an engine spans {tensor_parallel} GPUs, but no node has more than {gpus_per_node:g}"
             found.append(("vllm.tensor_parallel_size", what, f"--vllm.tensor_parallel_size {gpus_per_node:g} or less"))
+        elif tensor_parallel > 1 and 0 < (whole := sum(int(n) // tensor_parallel for n in gpus)) < len(self.engines):
+            what = (
+                f"{len(self.engines)} engines of {tensor_parallel} GPUs, but the nodes have room for {whole} whole ones"
+            )
+            fix = "a --vllm.tensor_parallel_size that divides the GPUs of a node, or fewer engines"
+            found.append(("vllm.tensor_parallel_size", what, fix))
         return found
 
     def _memory_problems(self, cluster: Cluster) -> list[tuple[str, str, str]]:

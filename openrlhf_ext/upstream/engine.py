@@ -5,13 +5,15 @@ Importing this module imports vLLM: late, and only in processes that run an engi
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import ray
 from openrlhf.trainer.ray import vllm_engine
 
 from openrlhf_ext.upstream.actors import undecorated
+from openrlhf_ext.upstream.bundles import bundles_by_node
 from openrlhf_ext.upstream.digest import Entry, restored
 from openrlhf_ext.upstream.precision import engine_dtype
 
@@ -73,13 +75,18 @@ def create_engines(
     engine_arguments: Mapping[str, Any] | None = None,
     actor_class: type = EngineActor,
 ) -> list[ActorHandle]:
-    """Start ``num_engines`` engines, engine i on bundle i of ``placement_group``; returns before they are up.
+    """Start ``num_engines`` engines in the bundles of ``placement_group``; returns before they are up.
+
+    Engine ``i`` sits in bundle ``i``, or with tensor parallelism in the bundles that ``bundles_by_node`` gives it.
 
     Args:
         param_dtype: ``ds.param_dtype`` of the trainer: float32, bf16 or fp16. The engine computes in the same.
         cpus: what one engine takes from its bundle.
         gpus: what one vLLM worker takes from its bundle: a fraction where bundles are shared, 0 on a CPU machine.
         engine_arguments: more arguments of ``vllm.AsyncEngineArgs``.
+
+    Raises:
+        ValueError: an engine finds no node with all the bundles it needs.
     """
     arguments: dict[str, Any] = {
         "dtype": engine_dtype(param_dtype),
@@ -89,9 +96,12 @@ def create_engines(
     }
     # With tensor parallelism vLLM's own Ray workers hold the GPUs, and the actor none.
     own_gpus = gpus if tensor_parallel_size == 1 else 0
-    original = vllm_engine.RolloutRayActor
-    vllm_engine.RolloutRayActor = _EngineMaker(actor_class, cpus, own_gpus, arguments)
-    try:
+    maker = _EngineMaker(actor_class, cpus, own_gpus, arguments)
+    order: list[int] = []
+    if tensor_parallel_size > 1:
+        nodes = ray.util.placement_group_table(placement_group)["bundles_to_node_id"]
+        order = bundles_by_node(nodes, num_engines, tensor_parallel_size)
+    with _made_by(maker, order):
         return vllm_engine.create_vllm_engines(
             num_engines,
             tensor_parallel_size,
@@ -108,5 +118,21 @@ def create_engines(
             agent_func_path=agent_func_path,
             remote_rm_url=reward_path,
         )
+
+
+@contextmanager
+def _made_by(maker: _EngineMaker, order: list[int]) -> Iterator[None]:
+    """Upstream's loop makes its engines with ``maker``, in the bundles of ``order``.
+
+    Upstream sorts the bundles by node too, but cuts the sorted list without regard to where a node ends.
+    """
+
+    def bundles(placement_group: PlacementGroup, index: int, length: int) -> list[int]:
+        return order[index * length : (index + 1) * length]
+
+    original = vllm_engine.RolloutRayActor, vllm_engine.get_bundle_indices
+    vllm_engine.RolloutRayActor, vllm_engine.get_bundle_indices = maker, bundles
+    try:
+        yield
     finally:
-        vllm_engine.RolloutRayActor = original
+        vllm_engine.RolloutRayActor, vllm_engine.get_bundle_indices = original

@@ -124,6 +124,7 @@ SURFACE: dict[str, dict[str, str]] = {
         "vllm": "import",
         "TokensPrompt": "import",
         "random_uuid": "import",
+        "get_bundle_indices": "import",
         "RolloutRayActor": "class",
         "RolloutRayActor.__init__": "self, *args, bundle_indices=None, agent_func_path=None, remote_rm_url=None, mm_pad_token_ids=None, **kwargs",
         "RolloutRayActor.init_process_group": "self, master_address, master_port, rank_offset, world_size, group_name, backend, use_ray",
