@@ -29,8 +29,7 @@ def run_program(
     progress.phase("start Ray")
     group = plan.groups[0]
     environment = worker_environment(plan.device, group.threads, resolved.run.kv_cache_gib)
-    if resolved.run.wandb:
-        environment |= enable_wandb(args, run.path)
+    logger = enable_wandb(args, run.path) if resolved.run.wandb else {}
     connect(resolved.run.ray_address, environment)
     progress.phase("import")
     from openrlhf_ext import upstream
@@ -49,7 +48,7 @@ def run_program(
     placed = place(plan, resolved.run.placement_timeout)
     progress.phase("load model and data")
     ranks = PlannedGroup(group, ProgramActor, placed[group.bundle_set])
-    _follow(ranks.async_run_method("run", recipe.program, args, recipe.substitutions), run, progress)
+    _follow(ranks.async_run_method("run", recipe.program, args, recipe.substitutions, logger), run, progress)
     shutil.rmtree(run.model, ignore_errors=True)
     unfinished.rename(run.model)
 

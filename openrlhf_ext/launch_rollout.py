@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING
 
 from openrlhf_ext.methods.base import Recipe
-from openrlhf_ext.record.trackers import enable_wandb
+from openrlhf_ext.record.trackers import enable_wandb, wandb_environment
 from openrlhf_ext.session import connect, worker_environment
 
 if TYPE_CHECKING:
@@ -27,8 +27,7 @@ def run_rollout_method(resolved: Resolved, plan: Plan, recipe: Recipe, run: RunD
     args = resolved.upstream_args()
     progress.phase("start Ray")
     environment = worker_environment(plan.device, _threads(plan), resolved.run.kv_cache_gib)
-    if resolved.run.wandb:
-        environment |= enable_wandb(args, run.path)
+    logger = enable_wandb(args, run.path) if resolved.run.wandb else {}
     connect(resolved.run.ray_address, environment)
 
     progress.phase("import")
@@ -103,24 +102,25 @@ def run_rollout_method(resolved: Resolved, plan: Plan, recipe: Recipe, run: RunD
         "starting engines and models",
         resolved.run.engine_timeout,
     )
-    trainer = RolloutTrainer(
-        strategy=strategy,
-        actor_group=actor,
-        reference_group=reference,
-        critic_group=None,
-        engines=engines,
-        tokenizer=tokenizer,
-        source=source,
-        sampling=sampling,
-        schedule=schedule(resolved, plan, args),
-        heldout=held_out(resolved, args, strategy, tokenizer),
-        run=run,
-        progress=progress,
-        maker_class=imported(str(recipe.maker)),
-        normaliser=make_normaliser(resolved.grpo),
-        advantage_eps=resolved.grpo.advantage_eps,
-    )
-    trainer.fit()
+    with wandb_environment(logger):  # the trainer, and so its loggers, are in this process
+        trainer = RolloutTrainer(
+            strategy=strategy,
+            actor_group=actor,
+            reference_group=reference,
+            critic_group=None,
+            engines=engines,
+            tokenizer=tokenizer,
+            source=source,
+            sampling=sampling,
+            schedule=schedule(resolved, plan, args),
+            heldout=held_out(resolved, args, strategy, tokenizer),
+            run=run,
+            progress=progress,
+            maker_class=imported(str(recipe.maker)),
+            normaliser=make_normaliser(resolved.grpo),
+            advantage_eps=resolved.grpo.advantage_eps,
+        )
+        trainer.fit()
     progress.phase("save the model")
     trainer.save_model(run.model)
 

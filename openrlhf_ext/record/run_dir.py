@@ -50,6 +50,7 @@ OURS = (
     "checkpoints",
     "model",
     "tensorboard",
+    "wandb",
     "report.html",
 )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import os
 import time
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
@@ -57,7 +58,13 @@ class ProgramActor:
         """Where rank 0 will listen."""
         return self._rendezvous.get_master_addr_port()
 
-    def run(self, program: str, args: argparse.Namespace, substitutions: Mapping[str, str]) -> dict[str, Any]:
+    def run(
+        self,
+        program: str,
+        args: argparse.Namespace,
+        substitutions: Mapping[str, str],
+        environment: Mapping[str, str] | None = None,
+    ) -> dict[str, Any]:
         """Run ``openrlhf.cli.train_{sft,rm,dpo}.train(args)`` in this process until it ends.
 
         Args:
@@ -65,11 +72,13 @@ class ProgramActor:
             args: from ``upstream.cli.parse``, the same on every rank.
             substitutions: name of a class or function in the program's module -> import path ("pkg.mod:Class") of what
                 stands for it during this run.
+            environment: variables for this process alone, such as a key that Ray's runtime environment would show.
 
         Raises:
             ProgramError: whatever made the program stop, with this process's traceback.
         """
         started = time.monotonic()
+        os.environ.update(environment or {})
         try:
             module = importlib.import_module(f"openrlhf.cli.{PROGRAMS[program]}")
             with substituted(module, {name: imported(path) for name, path in substitutions.items()}):

@@ -1,6 +1,7 @@
 """Reopened classes and the program actor, without Ray and without OpenRLHF: a module of our own plays the program."""
 
 import importlib
+import os
 import pickle
 import sys
 import types
@@ -54,6 +55,15 @@ def test_a_program_runs_with_names_substituted_and_gets_them_back(program, monke
     assert args == ["ours"]
     assert program.Trainer is original
     assert status["program"] == "sft" and status["rank"] == 0 and status["seconds"] >= 0
+
+
+def test_a_program_finds_the_variables_that_are_for_its_process_alone(program, monkeypatch):
+    seen: list[str | None] = []
+    monkeypatch.setenv("WANDB_MODE", "online")
+    program.train = lambda args: seen.append(os.environ["WANDB_MODE"])
+    rank(0).run("sft", [], {})
+    rank(0).run("sft", [], {}, {"WANDB_MODE": "offline"})
+    assert seen == ["online", "offline"]
 
 
 def test_a_failure_carries_the_traceback_of_the_process_that_failed(program):
