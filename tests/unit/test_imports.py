@@ -30,7 +30,8 @@ ALLOWED: dict[str, set[str]] = {
     "plan": {"cluster", "memory"},
     "data": {"tasks"},
     "config": {"upstream"},
-    "rollout": {"tasks", "data", "upstream"},
+    "curriculum": set(),
+    "rollout": {"curriculum", "tasks", "data", "upstream"},
     "workers": {"upstream"},
     "methods": {"losses", "record"},
     "topology": {"plan", "rollout"},
@@ -41,6 +42,7 @@ ALLOWED: dict[str, set[str]] = {
 FREE_OF: dict[str, tuple[str, ...]] = {
     "tasks": HEAVY,
     "data": HEAVY,
+    "curriculum": HEAVY,
     "record": HEAVY,
     "plan": HEAVY,
     "config": HEAVY,
