@@ -5,11 +5,17 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from openrlhf_ext.config.values import coerce_open
+from openrlhf_ext.record.text import number
+
+if TYPE_CHECKING:
+    from openrlhf_ext.tasks.grade import Spread, Summary
 
 _EXAMPLE = """\
-Input rows: {"label": JSON string or object, "response": text}. Output: the same rows with reward, correct, parsed, metrics.
+Input rows: {"label": JSON string or object, "response": text}. Output: the same rows with reward, correct, parsed, metrics;
+a table of their means is printed.
 The task's options are given as --task.key VALUE; --task T is short for --task.name T.
 
 example:
@@ -43,8 +49,24 @@ def run(args: argparse.Namespace) -> int:
         )
         return 2
     try:
-        print(grade_file(options, args.source, args.out))
+        summary = grade_file(options, args.source, args.out)
     except (ValueError, OSError) as error:
         print(error, file=sys.stderr)
         return 2
+    print(f"{options['name']}: {summary.rows} response{'s' * (summary.rows != 1)} graded, written to {args.out}")
+    print(table(summary))
     return 0
+
+
+def table(summary: Summary) -> str:
+    """Means over the responses as aligned text: shares in percent with their counts, numbers with their range."""
+    lines = [["", "mean", "over the responses"]]
+    for name, count in (("correct", summary.correct), ("parsed", summary.parsed)):
+        lines.append([name, f"{count / summary.rows:.1%}", f"{count} of {summary.rows}"])
+    lines += [_line(name, spread) for name, spread in {"reward": summary.reward, **summary.metrics}.items()]
+    widths = [max(len(line[column]) for line in lines) for column in range(3)]
+    return "\n".join(f"{a:<{widths[0]}}  {b:>{widths[1]}}  {c}" for a, b, c in lines)
+
+
+def _line(name: str, spread: Spread) -> list[str]:
+    return [name, number(spread.mean), f"{number(spread.low)} to {number(spread.high)}"]

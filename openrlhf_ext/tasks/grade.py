@@ -1,6 +1,8 @@
 """Grading given responses, without a model: rows {"label", "response"} -> the same rows with their verdict."""
 
-from collections.abc import Mapping
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import mean
@@ -11,16 +13,31 @@ from openrlhf_ext.tasks.rows import Row, missing_text, read_rows, write_jsonl
 
 
 @dataclass(frozen=True)
+class Spread:
+    """Mean, lowest and highest of a number over the graded rows."""
+
+    mean: float
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> Spread:
+        """Of at least one value."""
+        return cls(mean(values), min(values), max(values))
+
+
+@dataclass(frozen=True)
 class Summary:
-    """Means over the graded rows."""
+    """What the graded rows come to."""
 
     rows: int
-    reward: float
-    correct: float
-    parsed: float
-
-    def __str__(self) -> str:
-        return f"{self.rows} rows: mean reward {self.reward:.4f}, correct {self.correct:.1%}, parsed {self.parsed:.1%}"
+    correct: int
+    """Rows."""
+    parsed: int
+    """Rows."""
+    reward: Spread
+    metrics: dict[str, Spread]
+    """The task's own measures, in its order."""
 
 
 def grade_file(task_options: Mapping[str, object], in_path: Path, out_path: Path) -> Summary:
@@ -37,9 +54,10 @@ def grade_file(task_options: Mapping[str, object], in_path: Path, out_path: Path
     write_jsonl(out_path, (row | asdict(verdict) for row, verdict in zip(rows, verdicts, strict=True)))
     return Summary(
         rows=len(rows),
-        reward=mean(verdict.reward for verdict in verdicts),
-        correct=mean(float(verdict.correct) for verdict in verdicts),
-        parsed=mean(float(verdict.parsed) for verdict in verdicts),
+        correct=sum(verdict.correct for verdict in verdicts),
+        parsed=sum(verdict.parsed for verdict in verdicts),
+        reward=Spread.of([verdict.reward for verdict in verdicts]),
+        metrics={key: Spread.of([verdict.metrics[key] for verdict in verdicts]) for key in task.metric_keys},
     )
 
 

@@ -249,6 +249,23 @@ def argparse_namespace(**values):
     return argparse.Namespace(**values)
 
 
+def test_grade_prints_a_table_of_shares_and_numbers(tmp_path, capsys):
+    good = "(4) * (6) = 24, left: (4 * 6) = 24\nreach 24! expression: (4 * 6)"
+    rows = [{"label": {"numbers": [4, 6], "target": 24}, "response": text} for text in (good, good, "hm")]
+    (tmp_path / "in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    out = tmp_path / "out.jsonl"
+    assert cli.main(["grade", "--task", "game24", "--in", str(tmp_path / "in.jsonl"), "--out", str(out)]) == 0
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[0] == f"game24: 3 responses graded, written to {out}"
+    assert printed[1].split() == ["mean", "over", "the", "responses"]
+    assert printed[2].split() == ["correct", "66.7%", "2", "of", "3"]
+    assert printed[3].split() == ["parsed", "66.7%", "2", "of", "3"]
+    assert printed[4].split() == ["reward", "0.717", "0.15", "to", "1"]  # (1 + 1 + 0.15) / 3
+    assert printed[5].split() == ["outcome", "0.667", "0", "to", "1"]
+    assert len({len(line) - len(line.lstrip()) for line in printed[2:]}) == 1
+    assert not [line for line in printed if "Summary(" in line or "Spread(" in line]
+
+
 def test_grade_is_the_reward_of_a_rollout(tmp_path, capsys):
     rows = [
         {"label": {"numbers": [4, 6, 1, 1], "target": 24}, "response": "reach 24! expression: (1 + 1)"},
@@ -262,6 +279,7 @@ def test_grade_is_the_reward_of_a_rollout(tmp_path, capsys):
     assert cli.main(["grade", "--task", "game24", "--task.weights", "1,0,0", *files]) == 0
     graded = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
     assert [row["reward"] for row in graded] == [0.0, 0.0]
+    capsys.readouterr()
     for wrong in (
         ["--task", "game25"],
         ["--task", "game24", "--task.chekcer", "x"],

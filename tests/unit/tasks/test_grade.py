@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from openrlhf_ext.tasks.grade import grade_file
+from openrlhf_ext.tasks.grade import Spread, grade_file
 
 LABEL = {"numbers": [4, 6], "target": 24}
 GOOD = "(4) * (6) = 24, left: (4 * 6) = 24\nreach 24! expression: (4 * 6)"
@@ -20,9 +20,10 @@ def test_rows_keep_their_fields_and_get_a_verdict(tmp_path):
     assert (first["id"], first["reward"], first["correct"], first["parsed"]) == (7, 1.0, True, True)
     assert set(first["metrics"]) >= {"outcome", "process", "length"}
     assert (second["reward"], second["correct"], second["parsed"]) == (0.15, False, False)
-    assert (summary.rows, summary.correct, summary.parsed) == (2, 0.5, 0.5)
-    assert summary.reward == pytest.approx(0.575)
-    assert str(summary) == "2 rows: mean reward 0.5750, correct 50.0%, parsed 50.0%"
+    assert (summary.rows, summary.correct, summary.parsed) == (2, 1, 1)
+    assert summary.reward == Spread(pytest.approx(0.575), 0.15, 1.0)
+    assert list(summary.metrics) == list(first["metrics"])
+    assert summary.metrics["outcome"] == Spread(0.5, 0.0, 1.0)
 
 
 def test_all_bad_rows_are_named_and_nothing_is_written(tmp_path):
