@@ -131,6 +131,30 @@ def assemble(solution: Solution, form: Form, name: str) -> tuple[Demonstration |
     return Demonstration(solution.id or name, solution.question, text[:start], text[start:], label), ""
 
 
+def is_project_row(row: Row) -> bool:
+    """Whether the row has one of the R3 project's own forms."""
+    return "answer_value" in row or "instruction" in row
+
+
+def question_faults(task: str, row: Row) -> list[str]:
+    """What keeps a row of the R3 project from being a question with a label; its test files carry no rationale in mathematics."""
+    if "answer_value" in row:
+        return missing_text(row, "question", "answer_value")
+    problems = _faults(row)
+    fault = "" if problems else assemble(_solution(row), FORMS[task], "")[1]
+    return [*problems, fault] if fault else problems
+
+
+def question_and_label(task: str, row: Row) -> tuple[str, dict[str, object], str | None]:
+    """Question, label and, where the row has one, the solution; a prefix of a mixed row is no part of the question."""
+    if "answer_value" in row and "answer_cot" not in row:
+        return str(row["question"]), {FORMS[task].label_key: str(row["answer_value"]).strip()}, None
+    demonstration, fault = assemble(_solution(row), FORMS[task], task)
+    if demonstration is None:
+        raise ValueError(fault)
+    return demonstration.question, demonstration.label, demonstration.text
+
+
 def _faults(row: Row) -> list[str]:
     """Fields that are absent, not text, or empty."""
     solution, *others = _fields(row)

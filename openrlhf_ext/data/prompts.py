@@ -1,7 +1,7 @@
 """Task data -> prompt rows {"input": rendered question, "label": JSON, "datasource": task}.
 
 Released files are read as they are: GSM8K's and chain's {"question", "answer"}, SVAMP's list, MAWPS' {"input", "target"}, MATH's
-{"problem", "solution"}, the 24-point puzzles of `prepare game24-puzzles` or a table with a `Puzzles` column.
+{"problem", "solution"}, the R3 project's files, the 24-point puzzles of `prepare game24-puzzles` or a table with a `Puzzles` column.
 """
 
 import csv
@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from openrlhf_ext.data.demonstrations import is_project_row, question_and_label, question_faults
 from openrlhf_ext.tasks.base import LabelError
 from openrlhf_ext.tasks.game24.task import read_case
 from openrlhf_ext.tasks.math_word import find_answer, last_boxed
@@ -169,11 +170,29 @@ def _puzzle_table(path: Path, task: str) -> Iterator[Problem]:
             yield _puzzle([int(word) for word in words], 24)
 
 
+def _project(task: str, otherwise: Reader | None = None) -> Reader:
+    """Rows of the R3 project, and those of another reader where there is one."""
+
+    def check(row: Row) -> list[str]:
+        return question_faults(task, row) if otherwise is None or is_project_row(row) else otherwise.check(row)
+
+    def read(row: Row) -> Problem:
+        return (
+            Problem(*question_and_label(task, row)) if otherwise is None or is_project_row(row) else otherwise.read(row)
+        )
+
+    return Reader(check, read)
+
+
 READERS: dict[str, Reader] = {
     "game24": Reader(_check_game24, _read_game24),
-    "gsm8k": _worked("question", "answer"),
+    "gsm8k": _project("gsm8k", _worked("question", "answer")),
     "chain": _worked("question", "answer"),
-    "svamp": Reader(_check_svamp, _read_svamp),
+    "svamp": _project("svamp", Reader(_check_svamp, _read_svamp)),
     "mawps": Reader(_check_mawps, _read_mawps),
     "math": _worked("problem", "solution", last_boxed),
+    "mnli-r3": _project("mnli-r3"),
+    "snli-r3": _project("snli-r3"),
+    "race": _project("race"),
+    "boardgameqa": _project("boardgameqa"),
 }

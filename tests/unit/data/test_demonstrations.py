@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from openrlhf_ext.data.demonstrations import FORMS, Demonstrations, read_demonstrations
+from openrlhf_ext.data.prompts import Problem, read_problems
 from openrlhf_ext.tasks import TASKS, make_task
 
 
@@ -163,6 +164,50 @@ def test_demonstrations_that_the_verifier_rejects_are_left_out_and_listed(file: 
     assert found.rejected == ["wrong"]
     with pytest.raises(ValueError, match="accepts none of the 1 demonstrations"):
         read("gsm8k", file, rows[1:])
+
+
+@pytest.mark.parametrize(
+    ("task", "row", "problem"),
+    [
+        (
+            "gsm8k",
+            {"item_id": "gsm8k_1", "question": "q", "answer_value": "1000"},
+            Problem("q", {"answer": "1000"}),
+        ),
+        ("svamp", {"item_id": "s", "question": "q", "answer_value": "2.0"}, Problem("q", {"answer": "2.0"})),
+        (
+            "gsm8k",
+            {"item_id": "g", "question": "q\n\n### Response: a", "answer_cot": "b", "answer_value": "5"},
+            Problem("q", {"answer": "5"}, "a\nb\n#### 5"),
+        ),
+        (
+            "boardgameqa",
+            {"instruction": "q", "input": "", "output": "So.####disproved"},
+            Problem("q", {"label": "disproved"}, "So.####disproved"),
+        ),
+        ("race", {"instruction": "q", "input": "", "output": "So. ### B"}, Problem("q", {"label": "B"}, "So. ### B")),
+    ],
+)
+def test_the_projects_rows_are_questions_too(file: Path, task: str, row: dict, problem: Problem) -> None:
+    file.write_text(json.dumps(row))
+    assert read_problems(task, file) == [problem]
+
+
+@pytest.mark.parametrize(
+    ("task", "row", "fault"),
+    [
+        ("gsm8k", {"item_id": "g", "answer_value": "1"}, "question: missing"),
+        ("gsm8k", {"question": "q", "answer_value": 1}, "answer_value: expected text, found int"),
+        ("mnli-r3", {"instruction": "q", "input": ""}, "output: missing"),
+        ("mnli-r3", {"instruction": "q", "input": "", "output": "yes"}, "answer: none after '###'"),
+        ("mnli-r3", {"question": "q", "answer": "no marker"}, "answer: none after '###'"),
+    ],
+)
+def test_bad_questions_are_named(file: Path, task: str, row: dict, fault: str) -> None:
+    file.write_text(json.dumps(row))
+    with pytest.raises(ValueError) as caught:
+        read_problems(task, file)
+    assert str(caught.value).startswith(f"{file}:1: {fault}")
 
 
 def test_unknown_tasks_are_refused(file: Path) -> None:
