@@ -139,7 +139,7 @@ def is_project_row(row: Row) -> bool:
 def question_faults(task: str, row: Row) -> list[str]:
     """What keeps a row of the R3 project from being a question with a label; its test files carry no rationale in mathematics."""
     if "answer_value" in row:
-        return missing_text(row, "question", "answer_value")
+        return _not_words(row, "question", "answer_value")
     problems = _faults(row)
     fault = "" if problems else assemble(_solution(row), FORMS[task], "")[1]
     return [*problems, fault] if fault else problems
@@ -157,14 +157,15 @@ def question_and_label(task: str, row: Row) -> tuple[str, dict[str, object], str
 
 def _faults(row: Row) -> list[str]:
     """Fields that are absent, not text, or empty."""
-    solution, *others = _fields(row)
-    problems = missing_text(row, solution, *others)
-    if not problems:
-        problems = [f"{name}: empty" for name in (solution, *others) if not str(row[name]).strip()]
+    problems = _not_words(row, *_fields(row))
     for name in ("id", "item_id"):
         if not isinstance(row.get(name, "-"), (str, int)) or row.get(name, "-") == "":
             problems.append(f"{name}: expected a name, found {row[name]!r}")
     return problems
+
+
+def _not_words(row: Row, *names: str) -> list[str]:
+    return missing_text(row, *names) or [f"{name}: empty" for name in names if not str(row[name]).strip()]
 
 
 def _fields(row: Row) -> tuple[str, ...]:

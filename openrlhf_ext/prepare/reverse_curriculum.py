@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 HELP = "start states that slide back along demonstrations"
 EXAMPLE = "--task gsm8k --demos gsm8k/train.jsonl --mode mixed --out data/gsm8k_mixed.jsonl"
-SHOWN = 5
+SHOWN = 20
 BATCH = 1000
 
 

@@ -29,6 +29,11 @@ def stage_of(prompt: Prompt) -> int:
     return int(found[1])
 
 
+def stages_of(prompts: Iterable[Prompt]) -> dict[int, int]:
+    """Problem id -> stage, for `observe` and `stage_metrics`."""
+    return {prompt.problem_id: stage_of(prompt) for prompt in prompts}
+
+
 def by_stage(prompts: Iterable[Prompt]) -> list[list[Prompt]]:
     """Prompts of stage 0, 1, ... Raises ValueError where a stage has none."""
     pools: dict[int, list[Prompt]] = {}

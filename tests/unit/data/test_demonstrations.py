@@ -198,6 +198,7 @@ def test_the_projects_rows_are_questions_too(file: Path, task: str, row: dict, p
     [
         ("gsm8k", {"item_id": "g", "answer_value": "1"}, "question: missing"),
         ("gsm8k", {"question": "q", "answer_value": 1}, "answer_value: expected text, found int"),
+        ("gsm8k", {"question": "q", "answer_value": " "}, "answer_value: empty"),
         ("mnli-r3", {"instruction": "q", "input": ""}, "output: missing"),
         ("mnli-r3", {"instruction": "q", "input": "", "output": "yes"}, "answer: none after '###'"),
         ("mnli-r3", {"question": "q", "answer": "no marker"}, "answer: none after '###'"),

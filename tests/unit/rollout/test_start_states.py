@@ -11,7 +11,15 @@ from hypothesis import strategies as st
 
 from openrlhf_ext.curriculum import Adaptive, Staged
 from openrlhf_ext.rollout.prompts import Prompt, PromptStream
-from openrlhf_ext.rollout.start_states import StageStream, by_stage, make_stream, observe, stage_metrics, stage_of
+from openrlhf_ext.rollout.start_states import (
+    StageStream,
+    by_stage,
+    make_stream,
+    observe,
+    stage_metrics,
+    stage_of,
+    stages_of,
+)
 
 SIZES = (4, 3, 5)
 
@@ -30,6 +38,10 @@ def stages(taken: list[Prompt]) -> list[int]:
 def test_pools_hold_their_stage() -> None:
     assert tuple(map(len, by_stage(prompts()))) == SIZES
     assert all(set(stages(pool)) == {stage} for stage, pool in enumerate(by_stage(prompts())))
+
+
+def test_stages_by_problem() -> None:
+    assert stages_of(prompts()[:4]) == {0: 0, 1: 1, 2: 2, 3: 0}
 
 
 @pytest.mark.parametrize("datasource", ["gsm8k", "stage_", "stage_1x", "my_stage_1", "stage_-1"])
