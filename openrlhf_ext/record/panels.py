@@ -62,6 +62,27 @@ PANELS = (
     ),
     Panel(
         LEARNING,
+        "Solved by start state",
+        "Share of correct responses from each start state of the demonstrations; stage 0 is the bare question.",
+        ("rollout/stage_*/correct",),
+        zero=True,
+    ),
+    Panel(
+        LEARNING,
+        "Share of each start state",
+        "Of the next batch, as the curriculum chooses it.",
+        ("rollout/stage_*/share",),
+        zero=True,
+        smoothed=False,
+    ),
+    Panel(
+        LEARNING,
+        "Length by start state",
+        "Mean number of generated tokens; the gold prefix does not count.",
+        ("rollout/stage_*/response_length",),
+    ),
+    Panel(
+        LEARNING,
         "Response length",
         "Mean number of tokens.",
         ("rollout/response_length_mean", "rollout/response_length", "eval/*/length"),
@@ -177,6 +198,8 @@ def label(key: str, group: Iterable[str] = ()) -> str:
     group = list(group)
     bare = NAMES.get(key, key.split("/", 1)[1].replace("_", " "))
     prefix = key.split("/", 1)[0]
+    if bare.startswith("stage ") and len({name.rpartition("/")[2] for name in group}) == 1:
+        return bare.partition("/")[0]
     if prefix == "eval":
         suite, _, measure = key.split("/", 1)[1].rpartition("/")
         measures = {name.rpartition("/")[2] for name in group if name.startswith("eval/")}

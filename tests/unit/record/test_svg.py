@@ -115,6 +115,13 @@ def test_every_metric_is_shown_somewhere() -> None:
         "eval/a/count",
     ]
     assert leftover(recorded) == ["train/odd"]
+    stages = next(panel for panel in PANELS if panel.title == "Solved by start state")
+    found = stages.chosen(
+        ["rollout/stage_0/correct", "rollout/stage_0/reward", "rollout/stage_10/correct", "rollout/correct"]
+    )
+    assert found == ["rollout/stage_0/correct", "rollout/stage_10/correct"]
+    assert [label(key, found) for key in found] == ["stage 0", "stage 10"]
+    assert label("rollout/stage_0/reward") == "stage 0/reward"
     parts = next(panel for panel in PANELS if panel.title == "Reward parts")
     assert parts.chosen(recorded) == ["rollout/length"]
 
