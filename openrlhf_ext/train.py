@@ -141,7 +141,14 @@ def problems_after_joining(resolved: Resolved, plan: Plan, here: Cluster) -> lis
     except ConnectionError as error:
         fix = "ray start --head on its first node, or --run.ray_address local for a session of its own"
         return [Problem("run.ray_address", f"no Ray cluster answers at {address}: {error}", fix)]
-    return [Problem(where, what, fix) for where, what, fix in plan.problems(cluster)]
+    except (ValueError, RuntimeError) as error:  # a malformed address; a cluster of another Ray or Python version
+        fix = "HOST:PORT of a cluster with this machine's versions of Ray and Python"
+        return [Problem("run.ray_address", f"{address} cannot be joined: {error}", fix)]
+    found = [Problem(where, what, fix) for where, what, fix in plan.problems(cluster)]
+    if cluster.device == "cuda" and resolved.device == "cpu" and not resolved.explicit("run.device"):
+        what = f"auto was taken for cpu, as this machine has no GPU, but the cluster has {cluster.gpus:g}"
+        found.append(Problem("run.device", what, "--run.device cuda, or --run.device cpu if that is what is wanted"))
+    return found
 
 
 def _cluster(text: str | None, dry_run: bool) -> tuple[Cluster | None, bool]:
