@@ -86,7 +86,7 @@ def read_demonstrations(task: str, path: Path, accepts: Callable[[str, Label], b
         solution = _solution(row)
         demonstration, fault = assemble(solution, form, name)
         if demonstration is None:
-            return [fault]
+            return [f"{_fields(row)[1]}: {fault}"]
         found.mixed += solution.mixed
         key = solution.id or ((solution.question, demonstration.text) if solution.mixed else name)
         if key in seen:
@@ -123,7 +123,7 @@ def assemble(solution: Solution, form: Form, name: str) -> tuple[Demonstration |
     at = _last_marker(text, form.marker)
     answer = "" if at is None else text[at + len(form.marker) :].strip()
     if at is None or not answer:
-        return None, f"answer: none after {form.marker!r} at the end of {text[-60:]!r}"
+        return None, f"no answer after {form.marker!r} at the end of {text[-60:]!r}"
     # A marker that opens a line leaves the newline to the line before it; inside a line, the blanks before it are the answer's.
     start = at if text[:at].endswith("\n") else len(text[:at].rstrip())
     value = solution.value or answer.split("\n")[0].strip()
@@ -142,7 +142,7 @@ def question_faults(task: str, row: Row) -> list[str]:
         return _not_words(row, "question", "answer_value")
     problems = _faults(row)
     fault = "" if problems else assemble(_solution(row), FORMS[task], "")[1]
-    return [*problems, fault] if fault else problems
+    return [*problems, f"{_fields(row)[1]}: {fault}"] if fault else problems
 
 
 def question_and_label(task: str, row: Row) -> tuple[str, dict[str, object], str | None]:

@@ -123,8 +123,8 @@ def test_mixed_rows_without_a_name_are_compared_by_their_text(file: Path) -> Non
         ("gsm8k", {"question": "q"}, "answer: missing"),
         ("gsm8k", {"question": "", "answer": "a\n#### 1"}, "question: empty"),
         ("gsm8k", {"question": "q", "answer": " \n"}, "answer: empty"),
-        ("gsm8k", {"question": "q", "answer": "a\nb"}, "answer: none after '####'"),
-        ("gsm8k", {"question": "q", "answer": "a\n####  "}, "answer: none after '####'"),
+        ("gsm8k", {"question": "q", "answer": "a\nb"}, "answer: no answer after '####'"),
+        ("gsm8k", {"question": "q", "answer": "a\n####  "}, "answer: no answer after '####'"),
         ("gsm8k", {"question": 3, "answer": "a\n#### 1"}, "question: expected text, found int"),
         ("gsm8k", {"question": "q", "answer_cot": "a", "answer_value": 3}, "answer_value: expected text, found int"),
         ("gsm8k", {"question": "q", "answer_cot": "a"}, "answer_value: missing"),
@@ -200,8 +200,8 @@ def test_the_projects_rows_are_questions_too(file: Path, task: str, row: dict, p
         ("gsm8k", {"question": "q", "answer_value": 1}, "answer_value: expected text, found int"),
         ("gsm8k", {"question": "q", "answer_value": " "}, "answer_value: empty"),
         ("mnli-r3", {"instruction": "q", "input": ""}, "output: missing"),
-        ("mnli-r3", {"instruction": "q", "input": "", "output": "yes"}, "answer: none after '###'"),
-        ("mnli-r3", {"question": "q", "answer": "no marker"}, "answer: none after '###'"),
+        ("mnli-r3", {"instruction": "q", "input": "", "output": "yes"}, "output: no answer after '###'"),
+        ("mnli-r3", {"question": "q", "answer": "no marker"}, "answer: no answer after '###'"),
     ],
 )
 def test_bad_questions_are_named(file: Path, task: str, row: dict, fault: str) -> None:

@@ -95,6 +95,10 @@ def test_released_files_are_read_whole(shared_data):
         ("mawps", "mawps/multiarith.jsonl"): 600,
         ("math", "math500/test.jsonl"): 500,
         ("game24", "game24/24.csv"): 1362,
+        ("mnli-r3", "r3_nlu/mnli_test.json"): 130,
+        ("snli-r3", "r3_nlu/snli_test.json"): 125,
+        ("race", "r3_nlu/raceHigh_test.json"): 200,
+        ("boardgameqa", "r3_nlu/boardgame_test.json"): 800,
     }
     for (task, name), count in counts.items():
         path = shared_data / name
