@@ -32,6 +32,7 @@ test-gpu:  ## the tests that need a CUDA device, in the environment of docs/inst
 
 lint: setup  ## ruff, mypy, shellcheck
 	$(BIN)/ruff check .
+	$(BIN)/ruff format --check -q .
 	$(BIN)/mypy
 	$(BIN)/shellcheck $(SHELL_SCRIPTS)
 

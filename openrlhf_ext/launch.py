@@ -36,7 +36,12 @@ def launch(resolved: Resolved, plan: Plan, *, resume: bool = False) -> int:
             plan.to_json(),
             resume=resume,
             overwrite=resolved.run.overwrite,
-            info={"method": resolved.method, "task": resolved.task.get("name"), "device": resolved.device, "seed": resolved.run.seed},
+            info={
+                "method": resolved.method,
+                "task": resolved.task.get("name"),
+                "device": resolved.device,
+                "seed": resolved.run.seed,
+            },
         )
         with run, Progress(plan.batch.steps or 0, title) as progress:
             if recipe.kind == "rollout":

@@ -95,7 +95,9 @@ def _stored_parameters(model_dir: Path) -> int:
         with path.open("rb") as stream:
             length = int.from_bytes(stream.read(8), "little")
             if not 0 < length < path.stat().st_size:
-                raise ValueError(f"{path.name} is no safetensors file, or is cut off (a download that was not finished?)")
+                raise ValueError(
+                    f"{path.name} is no safetensors file, or is cut off (a download that was not finished?)"
+                )
             header = json.loads(stream.read(length))
         total += sum(prod(tensor["shape"]) for name, tensor in header.items() if name != "__metadata__")
     return total

@@ -77,4 +77,6 @@ def temperature_at(step: int, max_steps: int, start: float, final: float | None)
 
 def _require_groups(rewards: torch.Tensor) -> None:
     if rewards.dim() != 2 or rewards.shape[1] < 2:
-        raise ValueError(f"rewards must be [groups, samples >= 2], got {tuple(rewards.shape)}: a group of one has no spread")
+        raise ValueError(
+            f"rewards must be [groups, samples >= 2], got {tuple(rewards.shape)}: a group of one has no spread"
+        )

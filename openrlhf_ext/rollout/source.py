@@ -122,7 +122,9 @@ class RolloutSource(SamplesGenerator):
     def _keeps(self, responses: list[dict], result: Rollout) -> bool:
         errors = [r["verifier_error"] for r in responses if r["verifier_error"]]
         if errors and self.on_error == "fail":
-            raise VerifierFailed(f"the verifier of task {self.task_name} failed and task.on_error is fail:\n{errors[0]}")
+            raise VerifierFailed(
+                f"the verifier of task {self.task_name} failed and task.on_error is fail:\n{errors[0]}"
+            )
         if errors and self.on_error == "drop-group":
             result.groups_failed += 1
             return False
