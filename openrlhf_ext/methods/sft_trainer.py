@@ -35,9 +35,10 @@ class RecordedSFTTrainer(SFTTrainer):
         row = {
             "train/loss": means["loss"],
             "train/lr": logs["lr"],
-            "train/grad_norm": logs["grad_norm"],
             "time/step": now - self._last,
         }
+        if args.ds.zero_stage > 0:  # without ZeRO, DeepSpeed clips but keeps no norm: upstream would report 0
+            row["train/grad_norm"] = logs["grad_norm"]
         if self._held_out_loss is not None:
             row["eval/loss"], self._held_out_loss = self._held_out_loss, None
         self._run.add_cost(train_tokens=tokens)

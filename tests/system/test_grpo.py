@@ -17,17 +17,18 @@ from tests.system.toy import BATCH, PROMPTS, SAMPLES, problem_ids, rows_of
 pytestmark = [pytest.mark.system, pytest.mark.timeout(1500)]
 
 
-def gain(directory: Path) -> float:
-    """Mean reward of the last three steps minus that of the first two."""
+def rewards_of(directory: Path) -> list[float]:
+    """Mean reward of each of the 8 steps, 64 samples a step."""
     rewards = [row["rollout/reward_mean"] for row in rows_of(directory) if row["step"] > 0]
     assert len(rewards) == 8
-    return statistics.fmean(rewards[-3:]) - statistics.fmean(rewards[:2])
+    return rewards
 
 
 def test_the_reward_rises_and_not_by_itself(runs: Path) -> None:
-    assert gain(runs / "learn") > 0.2
-    assert abs(gain(runs / "control")) < 0.2
-    assert gain(runs / "learn") > gain(runs / "control") + 0.2
+    learnt, untouched = rewards_of(runs / "learn"), rewards_of(runs / "control")
+    # Against the mean of all steps of the untouched model: the toy may learn nearly everything in its first update.
+    assert statistics.fmean(learnt[-3:]) > statistics.fmean(untouched) + 0.25
+    assert abs(statistics.fmean(untouched[-4:]) - statistics.fmean(untouched[:4])) < 0.2
 
 
 def test_engine_and_trainer_agree_on_the_log_probs_of_every_step(runs: Path) -> None:
