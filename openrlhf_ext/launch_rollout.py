@@ -1,4 +1,4 @@
-"""A rollout method on its topology: policy, reference and engines as Ray workers, the trainer in this process."""
+"""A rollout method on its topology: policy, critic, reference and engines as Ray workers, the trainer in this process."""
 
 from __future__ import annotations
 
@@ -38,14 +38,12 @@ def run_rollout_method(resolved: Resolved, plan: Plan, recipe: Recipe, run: RunD
     from openrlhf.utils.utils import get_tokenizer
 
     from openrlhf_ext.launch import imported
-    from openrlhf_ext.methods.grpo import make_normaliser
     from openrlhf_ext.rollout.deadline import wait_for
     from openrlhf_ext.rollout.engines import start_engines
-    from openrlhf_ext.rollout.prompts import PromptStream
     from openrlhf_ext.rollout.source import RolloutSource
     from openrlhf_ext.topology import PlannedGroup, place, remember
     from openrlhf_ext.trainer import RolloutTrainer
-    from openrlhf_ext.workers import PolicyWorker, ReferenceWorker
+    from openrlhf_ext.workers import CriticWorker, PolicyWorker, ReferenceWorker
 
     strategy = get_strategy(args)
     model = args.actor.model_name_or_path
@@ -74,12 +72,17 @@ def run_rollout_method(resolved: Resolved, plan: Plan, recipe: Recipe, run: RunD
         )
     )
     duplicates = args.ds.ring_attn_size * args.ds.tensor_parallel_size
-    actor_plan, reference_plan = plan.group("actor"), plan.group("ref")
+    actor_plan, critic_plan, reference_plan = plan.group("actor"), plan.group("critic"), plan.group("ref")
     if actor_plan is None:
         raise ValueError(f"the plan of {resolved.method} names no policy group")
     actor = PlannedGroup(actor_plan, PolicyWorker, placed[actor_plan.bundle_set], duplicates)
     starting = actor.async_init_model_from_pretrained(strategy, model, plan.batch.optimizer_steps, engines)
-    reference = None
+    critic = reference = None
+    if critic_plan is not None:
+        critic = PlannedGroup(critic_plan, CriticWorker, placed[critic_plan.bundle_set], duplicates)
+        starting += critic.async_init_model_from_pretrained(
+            strategy, args.critic.model_name_or_path, plan.batch.optimizer_steps
+        )
     if reference_plan is not None:
         reference = PlannedGroup(reference_plan, ReferenceWorker, placed[reference_plan.bundle_set], duplicates)
         starting += reference.async_init_model_from_pretrained(strategy, model)
@@ -87,9 +90,10 @@ def run_rollout_method(resolved: Resolved, plan: Plan, recipe: Recipe, run: RunD
     tokenizer = get_tokenizer(model, None, "left", strategy, use_fast=not args.data.disable_fast_tokenizer)
     prompts = load_prompts(args, strategy, tokenizer, args.data.prompt_dataset, args.data.prompt_split)
     sampling = sampling_options(args)
+    method = recipe.method(resolved)
     source = RolloutSource(
         strategy,
-        PromptStream(prompts, resolved.run.seed),
+        method.stream(prompts, resolved.run.seed),
         tokenizer,
         engines,
         task_name=str(resolved.task["name"]),
@@ -107,7 +111,7 @@ def run_rollout_method(resolved: Resolved, plan: Plan, recipe: Recipe, run: RunD
             strategy=strategy,
             actor_group=actor,
             reference_group=reference,
-            critic_group=None,
+            critic_group=critic,
             engines=engines,
             tokenizer=tokenizer,
             source=source,
@@ -117,8 +121,7 @@ def run_rollout_method(resolved: Resolved, plan: Plan, recipe: Recipe, run: RunD
             run=run,
             progress=progress,
             maker_class=imported(str(recipe.maker)),
-            normaliser=make_normaliser(resolved.grpo),
-            advantage_eps=resolved.grpo.advantage_eps,
+            method=method,
         )
         trainer.fit()
     progress.phase("save the model")
@@ -175,32 +178,36 @@ def schedule(resolved: Resolved, plan: Plan, args: argparse.Namespace) -> Schedu
         eval_every=max(0, args.eval.steps),
         eval_at_start=resolved.evaluation.at_start,
         eval_at_end=resolved.evaluation.at_end,
+        keep_best=resolved.evaluation.keep_best,
         save_every=max(0, args.ckpt.save_steps),
         keep_checkpoints=args.ckpt.max_num,
         keep_rollouts_every=resolved.run.keep_rollouts,
-        final_temperature=resolved.grpo.final_temperature,
+        final_temperature=resolved.number_or_none(resolved.own_key("final_temperature")),
         sync_timeout=resolved.run.sync_timeout,
         step_timeout=resolved.run.step_timeout,
     )
 
 
-def held_out(resolved: Resolved, args: argparse.Namespace, strategy, tokenizer) -> HeldOut | None:
-    """The in-training evaluation, graded by the task's defaults; None without ``eval.dataset``."""
+def held_out(resolved: Resolved, args: argparse.Namespace, strategy, tokenizer) -> list[HeldOut]:
+    """The in-training evaluation, graded by the task's defaults: ``eval.dataset``, then ``evaluation.test_dataset``."""
     from openrlhf_ext.evaluate.heldout import HeldOut
     from openrlhf_ext.tasks import make_task
 
-    if not args.eval.dataset:
-        return None
-    prompts = load_prompts(args, strategy, tokenizer, args.eval.dataset, args.eval.split)
     name = str(resolved.task["name"])
-    return HeldOut(
-        name=name,
-        prompts=prompts[: resolved.evaluation.limit],
-        task=make_task({"name": name}),
-        samples=args.eval.n_samples_per_prompt,
-        sample_rows=resolved.evaluation.sample_rows,
-        temperature=args.eval.temperature or 1.0,
-    )
+    files = {name: (args.eval.dataset, resolved.evaluation.limit)}
+    files[f"{name}-test"] = (resolved.evaluation.test_dataset, None)
+    return [
+        HeldOut(
+            name=suite,
+            prompts=load_prompts(args, strategy, tokenizer, path, args.eval.split)[:limit],
+            task=make_task({"name": name}),
+            samples=args.eval.n_samples_per_prompt,
+            sample_rows=resolved.evaluation.sample_rows,
+            temperature=args.eval.temperature or 1.0,
+        )
+        for suite, (path, limit) in files.items()
+        if path
+    ]
 
 
 def _threads(plan: Plan) -> int:

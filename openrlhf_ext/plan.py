@@ -31,6 +31,8 @@ class Settings(Protocol):
 
     def get(self, key: str) -> object: ...
 
+    def own_key(self, leaf: str) -> str: ...
+
     def whole(self, key: str) -> int: ...
 
     def whole_or_none(self, key: str) -> int | None: ...
@@ -69,13 +71,15 @@ def make_plan(
 def _rollout_layout(
     resolved: Settings, device: str, cores: int, model: ModelShape | None
 ) -> tuple[tuple[Group, ...], tuple[Engine, ...], dict[str, list[dict[str, float]]]]:
-    """Policy, reference (where KL is on) and engines: everything shared, policy with reference, or each on its own."""
+    """Policy, critic (for GAE), reference (where KL is on) and engines: everything shared, policy with reference, or each on its own."""
     share_all = resolved.flag("train.colocate_all")
     share_ref = share_all or resolved.flag("train.colocate_actor_ref")
     sizes = {"actor": _size(resolved, "actor")}
+    if resolved.text("algo.advantage.estimator") == "gae":
+        sizes["critic"] = _size(resolved, "critic")
     if resolved.number("algo.kl.init_coef") > 0:
         sizes["ref"] = _size(resolved, "ref")
-    home = {"actor": "train" if share_ref else "actor", "ref": "train" if share_ref else "ref"}
+    home = {name: "train" if share_all or (share_ref and name != "critic") else name for name in sizes}
 
     width, count = resolved.whole("vllm.tensor_parallel_size"), resolved.whole("vllm.num_engines")
     engine_home = "train" if share_all else "engines"
@@ -175,7 +179,8 @@ def _rollout_batch(resolved: Settings, rows: int | None) -> Batch:
     per_step, episodes = prompts * samples, resolved.whole("train.num_episodes")
     updates = per_step // train_batch * resolved.whole("train.max_epochs")
     rows = _limit(rows, resolved.whole("data.max_samples"))
-    steps = resolved.whole_or_none("grpo.max_steps") or (None if rows is None else rows * episodes // prompts)
+    steps = resolved.whole_or_none(resolved.own_key("max_steps"))
+    steps = steps or (None if rows is None else rows * episodes // prompts)
     total = None if steps is None else steps * updates
     return Batch(
         rows=rows,

@@ -20,6 +20,7 @@ from openrlhf_ext.memory import ModelShape, checkpoint_gib
 from openrlhf_ext.plan import Plan
 from openrlhf_ext.preflight_data import Rows, read_rows, row_problems
 from openrlhf_ext.preflight_model import model_problems, read_model
+from openrlhf_ext.preflight_stages import stage_problems, trained_rows
 from openrlhf_ext.preflight_tokens import token_problems
 from openrlhf_ext.record.rows import is_run
 from openrlhf_ext.record.run_dir import OURS
@@ -34,13 +35,11 @@ class Inputs:
 
     train: Rows | None
     held_out: Rows | None
+    test: Rows | None
     model: ModelShape | None
     problems: tuple[Problem, ...] = ()
-
-    @property
-    def rows(self) -> int | None:
-        """Training rows, where they are known."""
-        return None if self.train is None or self.train.incomplete else len(self.train.rows)
+    rows: int | None = None
+    """Rows that are trained on, where they are known."""
 
 
 def read_inputs(resolved: Resolved, *, elsewhere: bool = False) -> Inputs:
@@ -51,8 +50,10 @@ def read_inputs(resolved: Resolved, *, elsewhere: bool = False) -> Inputs:
     data_key = "data.prompt_dataset" if resolved.program == "ppo" else "data.dataset"
     train, problems = read_rows(resolved, data_key, elsewhere=elsewhere)
     held_out, more = read_rows(resolved, "eval.dataset", elsewhere=elsewhere)
+    test, and_more = read_rows(resolved, "evaluation.test_dataset", elsewhere=elsewhere)
     model, even_more = read_model(resolved, elsewhere=elsewhere)
-    return Inputs(train, held_out, model, (*problems, *more, *even_more))
+    rows = None if train is None or train.incomplete else trained_rows(resolved, train)
+    return Inputs(train, held_out, test, model, (*problems, *more, *and_more, *even_more), rows)
 
 
 def preflight(
@@ -79,14 +80,16 @@ def preflight(
     found = list(inputs.problems)
     task, task_problems = _task(resolved)
     found += task_problems
-    for rows in (inputs.train, inputs.held_out):
+    for rows in (inputs.train, inputs.held_out, inputs.test):
         if rows is not None:
             found += row_problems(resolved, rows, task)
+    if inputs.train is not None:
+        found += stage_problems(resolved, inputs.train)
     if plan is not None:
         found += _amount(resolved, plan, inputs, dry_run)
     found += model_problems(resolved, inputs.model)
     if tokens:
-        found += token_problems(resolved, inputs.train, inputs.held_out, inputs.model)
+        found += token_problems(resolved, inputs.train, (inputs.held_out, inputs.test), inputs.model)
     found += _run_dir(resolved, resume, dry_run)
     if cluster is not None and plan is not None:
         found += [Problem(where, what, fix) for where, what, fix in plan.problems(cluster)]
@@ -115,9 +118,8 @@ def _amount(resolved: Resolved, plan: Plan, inputs: Inputs, dry_run: bool) -> It
     """Is there enough data for one step?"""
     rows, batch = inputs.rows, plan.batch
     if plan.engines and batch.steps is None and not dry_run:
-        yield Problem(
-            "grpo.max_steps", "the rows cannot be counted here, so the run would have no end", "--grpo.max_steps N"
-        )
+        key = resolved.own_key("max_steps")
+        yield Problem(key, "the rows cannot be counted here, so the run would have no end", f"--{key} N")
     if not rows:
         return
     key = "rollout.batch_size" if plan.engines else "train.batch_size"
@@ -127,11 +129,11 @@ def _amount(resolved: Resolved, plan: Plan, inputs: Inputs, dry_run: bool) -> It
     elif plan.engines and rows < batch.prompts_per_step:
         what = f"a batch of {batch.prompts_per_step} prompts holds some of the {rows} rows more than once"
         yield Problem(resolved.where(key), what, f"--{key} {rows} or less", note=True)
-    if inputs.train and inputs.held_out:
-        shared = _seen(resolved, inputs.train) & _seen(resolved, inputs.held_out)
-        if shared:
-            what = f"{len(shared)} of its {len(inputs.held_out.rows)} rows are also training rows"
-            yield Problem("eval.dataset", what, "held-out rows must not be trained on", note=True)
+    for held_out in (inputs.held_out, inputs.test):
+        shared = _seen(resolved, inputs.train) & _seen(resolved, held_out) if inputs.train and held_out else set()
+        if held_out and shared:
+            what = f"{len(shared)} of its {len(held_out.rows)} rows are also training rows"
+            yield Problem(held_out.key, what, "held-out rows must not be trained on", note=True)
 
 
 def _seen(resolved: Resolved, data: Rows) -> set[tuple[str, str]]:

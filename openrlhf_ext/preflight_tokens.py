@@ -32,7 +32,7 @@ Text = tuple[str, str, str]
 
 
 def token_problems(
-    resolved: Resolved, train: Rows | None, held_out: Rows | None, model: ModelShape | None
+    resolved: Resolved, train: Rows | None, held_out: Sequence[Rows | None], model: ModelShape | None
 ) -> list[Problem]:
     """Problems of the rows' texts with the tokenizer; a note where there is no transformers to load it."""
     folder = model_folder(resolved)
@@ -55,7 +55,7 @@ def token_problems(
             *found,
             Problem(resolved.where("data.apply_chat_template"), what, "leave it out and use data.input_template"),
         ]
-    for data in (train, held_out):
+    for data in (train, *held_out):
         if data and data.rows:
             rows = list(_rendered(resolved, data, tokenizer))
             found += round_trip_problems(where, rows, tokenizer)

@@ -1,8 +1,8 @@
 """The trainer that all rollout methods share: upstream's PPO steps inside a loop of ours.
 
 Ours are the prompt stream, kept rollouts, metrics, held-out evaluation, whole checkpoints with exact resume, deadlines, the check of
-every weight sync and the rollout/training log-prob gap. A method changes the experience maker (`methods/*_maker.py`) or overrides the
-hooks `after_rollout`, `after_experience` and `after_step`.
+every weight sync and the rollout/training log-prob gap. A method brings its experience maker (`methods/*_maker.py`) and its
+`RolloutMethod` (`methods/base.py`): the order of prompts, what is remembered from step to step, columns of its own.
 
 Imported late: it pulls in torch, Ray, vLLM and OpenRLHF.
 """
@@ -24,12 +24,13 @@ from openrlhf.trainer.ppo_utils.experience import Experience
 
 from openrlhf_ext.checkpoint import latest_checkpoint, read_state, save_checkpoint
 from openrlhf_ext.evaluate.heldout import HeldOut
-from openrlhf_ext.losses.normalise import RunningNormaliser, temperature_at
+from openrlhf_ext.losses.normalise import temperature_at
 from openrlhf_ext.memory_use import process_gib, tree_gib
+from openrlhf_ext.methods.base import RolloutMethod
 from openrlhf_ext.record.progress import Progress
 from openrlhf_ext.record.run_dir import RunDir
 from openrlhf_ext.rollout.deadline import wait_for
-from openrlhf_ext.rollout.prompts import Prompt, PromptStream
+from openrlhf_ext.rollout.prompts import Prompt, Stream
 from openrlhf_ext.rollout.source import Rollout, RolloutSource, SamplingOptions
 
 
@@ -41,6 +42,8 @@ class Schedule:
     eval_every: int = 0
     eval_at_start: bool = True
     eval_at_end: bool = True
+    keep_best: bool = False
+    """Keep the policy of the best evaluation, by greedy accuracy on the first held-out set."""
     save_every: int = 0
     keep_checkpoints: int = 3
     keep_rollouts_every: int = 1
@@ -68,30 +71,29 @@ class RolloutTrainer(BasePPOTrainer):
         source: RolloutSource,
         sampling: SamplingOptions,
         schedule: Schedule,
-        heldout: HeldOut | None,
+        heldout: Sequence[HeldOut],
         run: RunDir,
         progress: Progress,
         maker_class: type,
-        normaliser: RunningNormaliser | None = None,
-        advantage_eps: float = 1e-4,
+        method: RolloutMethod,
     ) -> None:
         super().__init__(strategy, actor_group, critic_group, None, reference_group, list(engines), tokenizer)
         self.experience_maker = maker_class(
             actor_group, critic_group, None, reference_group, self.kl_ctl, strategy, tokenizer
         )
-        self.experience_maker.normaliser = normaliser
-        self.experience_maker.advantage_eps = advantage_eps
+        method.configure(self.experience_maker)
         self.source, self.sampling, self.schedule = source, sampling, schedule
         self.heldout, self.run, self.progress = heldout, run, progress
-        self.normaliser = normaliser
+        self.method = method
         self.stop_requested = False
         self._owes_start_evaluation = False
+        self._best: dict | None = None
         self._clock: dict[str, float] = {}
         self._gap: dict[str, float] = {}
         self._synced_tensors = 0
 
     @property
-    def stream(self) -> PromptStream:
+    def stream(self) -> Stream:
         return self.source.stream
 
     def fit(self, global_step: int = 0) -> int:
@@ -128,7 +130,7 @@ class RolloutTrainer(BasePPOTrainer):
                 step=step + 1,
                 policy=f"step_{step}",
             )
-        self.after_rollout(rollout, step)
+        self.method.observe(rollout)
         status, step = self.train_step(rollout.samples, step)
         with self._timed("record"):
             if self.schedule.keep_rollouts_every and step % self.schedule.keep_rollouts_every == 0:
@@ -140,7 +142,6 @@ class RolloutTrainer(BasePPOTrainer):
         metrics |= {f"time/{name}": seconds for name, seconds in self._clock.items()}
         metrics["time/step"] = time.perf_counter() - started
         self.run.metrics(step, metrics)
-        self.after_step(step, metrics)
         self._track(step, status, metrics)
         self.progress.step(
             step,
@@ -151,15 +152,6 @@ class RolloutTrainer(BasePPOTrainer):
         )
         return step
 
-    def after_rollout(self, rollout: Rollout, step: int) -> None:
-        """Hook: the graded samples, before any model has seen them."""
-
-    def after_experience(self, experiences: list[Experience]) -> None:
-        """Hook: log-probs, KL and advantages are there; called before the update."""
-
-    def after_step(self, step: int, metrics: dict[str, float]) -> None:
-        """Hook: the step is recorded."""
-
     def train_step(self, rollout_samples: list[Experience], global_step: int) -> tuple[dict, int]:
         """Upstream's step; its experience phase also tells the rollout/training gap."""
         maker = self.experience_maker
@@ -169,7 +161,6 @@ class RolloutTrainer(BasePPOTrainer):
             with self._timed("experience"):
                 experiences = make(samples)
             self._gap = logprob_gap(experiences)
-            self.after_experience(experiences)
             return experiences
 
         maker.make_experience_batch = make_and_look
@@ -193,15 +184,20 @@ class RolloutTrainer(BasePPOTrainer):
             self._synced_tensors = wait_for(refs, "the weight sync to the engines", self.schedule.sync_timeout)[0]
 
     def evaluate_heldout(self, step: int, *, record: bool = True) -> dict[str, float]:
-        """Held-out metrics at ``step``; the graded responses go to ``rollouts/eval_*.jsonl``."""
-        if self.heldout is None:
+        """Metrics of every held-out set at ``step``; the graded responses go to ``rollouts/eval_*.jsonl``."""
+        if not self.heldout:
             return {}
         self.progress.phase("evaluate")
+        metrics: dict[str, float] = {}
         with self._timed("eval"):
-            metrics, rows = self.heldout.run(
-                self._sample_heldout, step=step, with_samples=step in (0, self.schedule.steps)
-            )
-        self.run.write_rollouts(f"eval_{self.heldout.name}_{step:06d}", rows)
+            for heldout in self.heldout:
+                found, rows = heldout.run(
+                    self._sample_heldout, step=step, with_samples=step in (0, self.schedule.steps)
+                )
+                self.run.write_rollouts(f"eval_{heldout.name}_{step:06d}", rows)
+                metrics |= found
+        if self.schedule.keep_best:
+            self._keep_best(step, metrics[f"eval/{self.heldout[0].name}/accuracy"])
         if record:
             self.run.metrics(step, metrics | {"time/eval": self._clock["eval"]})
         for tracker in (self.wandb_logger, self.tensorboard_logger):
@@ -209,13 +205,22 @@ class RolloutTrainer(BasePPOTrainer):
                 tracker.log_eval(step, metrics)
         return metrics
 
+    def _keep_best(self, step: int, accuracy: float) -> None:
+        """Export the policy where it beats every earlier evaluation; the start model itself is where the user has it."""
+        if self._best is not None and accuracy <= self._best["accuracy"]:
+            return
+        self._best = {"step": step, "accuracy": accuracy}
+        if step > 0:
+            self.save_model(self.run.best)
+        self.run.event("best", **self._best)
+
     def save(self, step: int) -> None:
         """Write a whole checkpoint of ``step``, or leave the previous ones as they are."""
         self.progress.phase("save")
 
         def write_workers(directory: Path) -> None:
-            refs = self.actor_model_group.async_run_method("save_state", str(directory), {"step": step})
-            wait_for(refs, "saving the policy", self.schedule.step_timeout)
+            refs = self._trained_groups("save_state", str(directory), {"step": step})
+            wait_for(refs, "saving the trained models", self.schedule.step_timeout)
 
         with self._timed("save"):
             path = save_checkpoint(
@@ -232,12 +237,18 @@ class RolloutTrainer(BasePPOTrainer):
         shutil.rmtree(directory, ignore_errors=True)
         unfinished.rename(directory)
 
+    def _trained_groups(self, method_name: str, *args: object) -> list[ray.ObjectRef]:
+        """Call every rank of the policy and, where there is one, of the critic."""
+        groups = [group for group in (self.actor_model_group, self.critic_model_group) if group is not None]
+        return [ref for group in groups for ref in group.async_run_method(method_name, *args)]
+
     def _state(self, step: int) -> dict:
         return {
             "step": step,
             "stream": self.stream.state_dict(),
             "groups_total": self.source.groups_total,
-            "normaliser": self.normaliser.state_dict() if self.normaliser else None,
+            "method": self.method.state_dict(),
+            "best": self._best,
             "kl_coefficient": self.kl_ctl.value,
         }
 
@@ -248,12 +259,12 @@ class RolloutTrainer(BasePPOTrainer):
                 self.run.rewind(-1)
             return None
         state = read_state(checkpoint)
-        refs = self.actor_model_group.async_run_method("load_state", str(checkpoint))
+        refs = self._trained_groups("load_state", str(checkpoint))
         wait_for(refs, f"loading {checkpoint.name}", self.schedule.step_timeout)
         self.stream.load_state_dict(state["stream"])
         self.source.groups_total = state["groups_total"]
-        if self.normaliser and state["normaliser"]:
-            self.normaliser.load_state_dict(state["normaliser"])
+        self.method.load_state_dict(state["method"])
+        self._best = state["best"]
         self.kl_ctl.value = state["kl_coefficient"]
         self.run.rewind(state["step"])
         self.broadcast_to_vllm()
@@ -277,12 +288,10 @@ class RolloutTrainer(BasePPOTrainer):
         wait_for(refs, "setting the temperature", self.schedule.sync_timeout)
 
     def _metrics(self, rollout: Rollout, status: dict, temperature: float) -> dict[str, float]:
-        metrics = rollout_metrics(rollout) | train_metrics(status) | self._gap
+        metrics = rollout_metrics(rollout) | train_metrics(status) | self.method.metrics(rollout) | self._gap
         metrics["rollout/temperature"] = temperature
         metrics["health/synced_tensors"] = float(self._synced_tensors)
         metrics["memory/driver_gib"], metrics["memory/tree_gib"] = process_gib(), tree_gib()
-        if self.normaliser:
-            metrics |= {f"train/normaliser_{k}": v for k, v in self.normaliser.state_dict().items() if v is not None}
         return metrics
 
     def _track(self, step: int, status: dict, metrics: dict[str, float]) -> None:
@@ -356,6 +365,10 @@ def rollout_metrics(rollout: Rollout) -> dict[str, float]:
 STATUS_NAMES = {
     "policy_loss": "train/policy_loss",
     "critic_loss": "train/critic_loss",
+    "values": "train/value_mean",
+    "critic_grad_norm": "train/critic_grad_norm",
+    "critic_lr": "train/critic_lr",
+    "return": "train/return_mean",
     "kl": "train/kl",
     "logprobs_diff": "train/logprobs_diff",
     "ppo_clip_ratio": "train/clip_ratio",

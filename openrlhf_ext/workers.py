@@ -1,4 +1,4 @@
-"""The Ray workers of a rollout method: upstream's policy and reference actors plus what a run of ours needs from them.
+"""The Ray workers of a rollout method: upstream's policy, critic and reference actors plus what a run of ours needs from them.
 
 Imported late and only inside Ray or by `launch.py`: it pulls in torch, DeepSpeed and OpenRLHF.
 """
@@ -15,11 +15,12 @@ from openrlhf.models.loss import aggregate_loss
 from openrlhf.trainer.ray import ppo_actor
 from openrlhf.trainer.ray.launcher import ReferenceModelActor
 from openrlhf.trainer.ray.ppo_actor import PolicyModelActor
+from openrlhf.trainer.ray.ppo_critic import CriticModelActor
 
 from openrlhf_ext.upstream.actors import undecorated
 from openrlhf_ext.upstream.sync import verify_sync
 
-POLICY_TAG = "policy"
+POLICY_TAG, CRITIC_TAG = "policy", "critic"
 
 
 class PolicyWorker(undecorated(PolicyModelActor)):  # type: ignore[misc]
@@ -41,20 +42,27 @@ class PolicyWorker(undecorated(PolicyModelActor)):  # type: ignore[misc]
 
     def save_state(self, directory: str, client_state: dict) -> None:
         """Write model, optimizer, scheduler and this rank's random state below ``directory`` (every rank calls it)."""
-        self.actor.model.save_checkpoint(directory, tag=POLICY_TAG, client_state=client_state, save_latest=False)
-        torch.save(_random_state(), Path(directory) / POLICY_TAG / f"random_rank{self._rank}.pt")
+        _save_state(self.actor.model, directory, POLICY_TAG, self._rank, client_state)
 
     def load_state(self, directory: str) -> dict:
         """Restore what :meth:`save_state` wrote; returns its ``client_state``."""
-        loaded, client_state = self.strategy.load_ckpt(self.actor.model, directory, tag=POLICY_TAG)
-        if loaded is None:
-            raise FileNotFoundError(f"no policy state in {directory}: the checkpoint is incomplete")
-        _restore_random_state(Path(directory) / POLICY_TAG / f"random_rank{self._rank}.pt")
-        return client_state
+        return _load_state(self.strategy, self.actor.model, directory, POLICY_TAG, self._rank)
 
     def save_hf(self, directory: str) -> None:
         """Write the policy as a Hugging Face model with its tokenizer (every rank calls it; rank 0 writes)."""
         self.strategy.save_model(self.actor, self.tokenizer, directory)
+
+
+class CriticWorker(undecorated(CriticModelActor)):  # type: ignore[misc]
+    """One rank of the critic: upstream's value model, its trunk loaded from the policy's start model and its head fresh."""
+
+    def save_state(self, directory: str, client_state: dict) -> None:
+        """As :meth:`PolicyWorker.save_state`."""
+        _save_state(self.critic, directory, CRITIC_TAG, self._rank, client_state)
+
+    def load_state(self, directory: str) -> dict:
+        """As :meth:`PolicyWorker.load_state`."""
+        return _load_state(self.strategy, self.critic, directory, CRITIC_TAG, self._rank)
 
 
 class ReferenceWorker(undecorated(ReferenceModelActor)):  # type: ignore[misc]
@@ -72,6 +80,19 @@ def reduce_all_terms_alike(loss_agg_mode: str) -> None:
     """
     by_token = loss_agg_mode == "token-mean"
     ppo_actor.aggregate_loss = functools.partial(aggregate_loss, token_level_loss=by_token)
+
+
+def _save_state(model, directory: str, tag: str, rank: int, client_state: dict) -> None:
+    model.save_checkpoint(directory, tag=tag, client_state=client_state, save_latest=False)
+    torch.save(_random_state(), Path(directory) / tag / f"random_rank{rank}.pt")
+
+
+def _load_state(strategy, model, directory: str, tag: str, rank: int) -> dict:
+    loaded, client_state = strategy.load_ckpt(model, directory, tag=tag)
+    if loaded is None:
+        raise FileNotFoundError(f"no {tag} state in {directory}: the checkpoint is incomplete")
+    _restore_random_state(Path(directory) / tag / f"random_rank{rank}.pt")
+    return client_state
 
 
 def _random_state() -> dict:

@@ -52,12 +52,12 @@ def check(resolved: Resolved) -> list[Problem]:
 def _required(resolved: Resolved) -> Iterator[Problem]:
     needed = {
         "sft": {"model.model_name_or_path": "a model folder", "data.dataset": "a JSONL file"},
-        "grpo": {
+        "ppo": {
             "actor.model_name_or_path": "a model folder",
             "data.prompt_dataset": "a JSONL file",
             "task.name": "a task, e.g. game24",
         },
-    }[resolved.method]
+    }[resolved.program]
     for key, example in needed.items():
         if not resolved.get(key):
             yield Problem(key, "not set", f"--{key} with {example}")

@@ -43,6 +43,8 @@ def _rollout(resolved: Resolved) -> Iterator[Problem]:
         yield from _forward(resolved, per_step, forward, ranks)
     if resolved.number("algo.kl.init_coef") > 0:
         yield from _reference(resolved, per_step, forward)
+    if resolved.text("algo.advantage.estimator") == "gae":
+        yield from _critic(resolved, per_step, forward)
 
     generate = resolved.whole("rollout.vllm_generate_batch_size")
     if generate != prompts:
@@ -84,6 +86,17 @@ def _forward(resolved: Resolved, per_step: int, forward: int, ranks: int) -> Ite
         else:
             fix = f"--rollout.micro_batch_size {_divisor(per_step // parallel, forward)}"
         yield Problem(resolved.where("rollout.micro_batch_size"), what, fix)
+
+
+def _critic(resolved: Resolved, per_step: int, forward: int) -> Iterator[Problem]:
+    """The critic trains on the same samples as the policy, so its ranks must divide them too."""
+    ranks = resolved.whole("critic.num_nodes") * resolved.whole("critic.num_gpus_per_node")
+    if ranks == resolved.whole("actor.num_nodes") * resolved.whole("actor.num_gpus_per_node"):
+        return  # then what holds for the policy holds for it
+    found = [*_update(resolved, ranks, "critic.num_gpus_per_node"), *_forward(resolved, per_step, forward, ranks)]
+    for problem in found[:1]:
+        what = f"{ranks} critic ranks: {problem.what}"
+        yield Problem(resolved.where("critic.num_gpus_per_node"), what, "leave critic.num_gpus_per_node out")
 
 
 def _reference(resolved: Resolved, per_step: int, forward: int) -> Iterator[Problem]:

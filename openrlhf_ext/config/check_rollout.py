@@ -12,11 +12,12 @@ from openrlhf_ext.config.problem import Problem
 if TYPE_CHECKING:
     from openrlhf_ext.config.load import Resolved
 
-ESTIMATORS = {"grpo": ("group_norm",)}
+ESTIMATORS = {"grpo": ("group_norm",), "reverse-curriculum": ("gae",)}
 """Method -> the values of ``algo.advantage.estimator`` that its experience maker implements."""
 
 _NO_EFFECT: tuple[tuple[str, str], ...] = (
-    ("critic.", "this method has no critic"),
+    ("critic.save_value_network", "checkpoints hold the critic, the final model is the policy"),
+    ("algo.advantage.no_std_norm", "the method's own normalisation has no such switch"),
     ("reward.model_name_or_path", "rewards come from the task"),
     ("reward.num_", "rewards come from the task"),
     ("reward.normalize_enable", "rewards come from the task"),
@@ -27,14 +28,30 @@ _NO_EFFECT: tuple[tuple[str, str], ...] = (
     ("ckpt.max_mem", "ckpt.max_num alone limits the checkpoints"),
     ("ckpt.best_metric_key", "checkpoints are kept by age"),
     ("data.dataloader_num_workers", "prompts are in memory"),
-    ("algo.advantage.lambd", "group advantages are constant over an answer"),
 )
 """Key prefix -> why nothing reads it here."""
+
+_NO_EFFECT_WITHOUT_CRITIC: tuple[tuple[str, str], ...] = (
+    ("critic.", "this method has no critic"),
+    ("algo.advantage.lambd", "group advantages are constant over an answer"),
+)
 
 
 def rollout_problems(resolved: Resolved) -> Iterator[Problem]:
     """All problems of a rollout method's values."""
-    for rule in (_refused, _sampling, _advantage, _kl, _correction, _penalties, _topology, _evaluation, _no_effect):
+    rules = (
+        _refused,
+        _sampling,
+        _advantage,
+        _kl,
+        _correction,
+        _penalties,
+        _topology,
+        _curriculum,
+        _evaluation,
+        _no_effect,
+    )
+    for rule in rules:
         yield from rule(resolved)
 
 
@@ -71,7 +88,7 @@ def _sampling(resolved: Resolved) -> Iterator[Problem]:
     elif new >= max_len:
         what = f"{new} leaves no room for a prompt in data.max_len {max_len} (prompt and answer together)"
         yield Problem(where("rollout.max_new_tokens"), what, f"--data.max_len {new} + the longest prompt")
-    final = resolved.number_or_none("grpo.final_temperature")
+    final = resolved.number_or_none("grpo.final_temperature")  # None for methods without the key
     if final is not None and final == resolved.number("rollout.temperature"):
         what = f"equals rollout.temperature {final}: the temperature stays constant"
         yield Problem(where("grpo.final_temperature"), what, "", note=True)
@@ -82,32 +99,43 @@ def _sampling(resolved: Resolved) -> Iterator[Problem]:
 
 
 def _advantage(resolved: Resolved) -> Iterator[Problem]:
-    get, where = resolved.get, resolved.where
-    estimator, samples = resolved.text("algo.advantage.estimator"), resolved.whole("rollout.n_samples_per_prompt")
-    allowed = ESTIMATORS[resolved.method]
+    where = resolved.where
+    estimator, allowed = resolved.text("algo.advantage.estimator"), ESTIMATORS[resolved.method]
     if estimator not in allowed:
-        what = f"{resolved.method} normalises rewards within groups, not as {estimator} does"
+        what = f"{resolved.method} makes its advantages by {' or '.join(allowed)}, not by {estimator}"
         yield Problem(where("algo.advantage.estimator"), what, f"--algo.advantage.estimator {' or '.join(allowed)}")
-    if samples == 1:
-        what = "1: a group needs at least 2 answers per prompt, with one every advantage is 0"
-        yield Problem(where("rollout.n_samples_per_prompt"), what, "--rollout.n_samples_per_prompt 8")
-    if resolved.number("algo.advantage.gamma") != 1:
-        what = (
-            f"{resolved.number('algo.advantage.gamma'):g}: the advantage of a group is constant over an answer's tokens"
-        )
-        yield Problem(where("algo.advantage.gamma"), what, "leave it out")
-    if resolved.flag("algo.advantage.no_std_norm"):
-        yield Problem(where("algo.advantage.no_std_norm"), "group normalisation ignores it", "leave it out")
+    if not has_critic(resolved):
+        yield from _group_advantage(resolved)
     low, high = resolved.numbers("reward.clip_range")
     if low >= high:
         yield Problem(where("reward.clip_range"), f"{low:g} is not below {high:g}", "LOW,HIGH, e.g. -10,10")
-    if resolved.whole("critic.freezing_steps") > -1:
-        what = f"{get('critic.freezing_steps')}: without a critic the policy would be frozen for that many steps"
-        yield Problem(where("critic.freezing_steps"), what, "leave it out")
     band, clip = resolved.numbers("actor.eps_clip_low_high"), resolved.number("actor.eps_clip")
     if band and resolved.explicit("actor.eps_clip") and band != [clip, clip]:
         what = f"{band} overrides actor.eps_clip {clip:g} ({resolved.origins['actor.eps_clip']})"
         yield Problem(where("actor.eps_clip_low_high"), what, "keep one of the two")
+
+
+def _group_advantage(resolved: Resolved) -> Iterator[Problem]:
+    """Where an answer is judged against the other answers to its prompt."""
+    where = resolved.where
+    if resolved.whole("rollout.n_samples_per_prompt") == 1:
+        what = "1: a group needs at least 2 answers per prompt, with one every advantage is 0"
+        yield Problem(where("rollout.n_samples_per_prompt"), what, "--rollout.n_samples_per_prompt 8")
+    gamma = resolved.number("algo.advantage.gamma")
+    if gamma != 1:
+        what = f"{gamma:g}: the advantage of a group is constant over an answer's tokens"
+        yield Problem(where("algo.advantage.gamma"), what, "leave it out")
+    if resolved.flag("algo.advantage.no_std_norm"):
+        yield Problem(where("algo.advantage.no_std_norm"), "group normalisation ignores it", "leave it out")
+    frozen = resolved.whole("critic.freezing_steps")
+    if frozen > -1:
+        what = f"{frozen}: without a critic the policy would be frozen for that many steps"
+        yield Problem(where("critic.freezing_steps"), what, "leave it out")
+
+
+def has_critic(resolved: Resolved) -> bool:
+    """Generalised advantage estimation is what needs a value of every state."""
+    return resolved.text("algo.advantage.estimator") == "gae"
 
 
 def _kl(resolved: Resolved) -> Iterator[Problem]:
@@ -162,16 +190,21 @@ def _penalties(resolved: Resolved) -> Iterator[Problem]:
 
 def _topology(resolved: Resolved) -> Iterator[Problem]:
     where = resolved.where
-    size = {n: (resolved.whole(f"{n}.num_nodes"), resolved.whole(f"{n}.num_gpus_per_node")) for n in ("actor", "ref")}
+    names = ("actor", "ref", "critic")
+    size = {n: (resolved.whole(f"{n}.num_nodes"), resolved.whole(f"{n}.num_gpus_per_node")) for n in names}
     share_all = resolved.flag("train.colocate_all")
     if (
         (share_all or resolved.flag("train.colocate_actor_ref"))
         and resolved.number("algo.kl.init_coef") > 0
         and size["actor"] != size["ref"]
     ):
-        actor, ref = (f"{n} x {p}" for n, p in size.values())
-        what = f"policy ({actor}) and reference ({ref}) share GPUs, so they must have equal sizes"
+        what = f"policy ({_times(size['actor'])}) and reference ({_times(size['ref'])}) share GPUs, so they must have equal sizes"
         yield Problem(where("ref.num_gpus_per_node"), what, "leave ref.num_nodes and ref.num_gpus_per_node out")
+    if has_critic(resolved) and share_all and size["actor"] != size["critic"]:
+        what = f"policy ({_times(size['actor'])}) and critic ({_times(size['critic'])}) share GPUs, so they must have equal sizes"
+        yield Problem(
+            where("critic.num_gpus_per_node"), what, "leave critic.num_nodes and critic.num_gpus_per_node out"
+        )
     if resolved.device == "cpu":
         return
     for key in ("vllm.enable_sleep", "ds.enable_sleep"):
@@ -191,12 +224,40 @@ def _topology(resolved: Resolved) -> Iterator[Problem]:
         yield Problem(where("vllm.gpu_memory_utilization"), what, "--vllm.gpu_memory_utilization 0.4")
 
 
+def _times(size: tuple[int, int]) -> str:
+    return f"{size[0]} x {size[1]}"
+
+
+def _curriculum(resolved: Resolved) -> Iterator[Problem]:
+    """Rules of the reverse curriculum; nothing for other methods."""
+    mode, where = resolved.get("reverse_curriculum.mode"), resolved.where
+    budgets = resolved.numbers("reverse_curriculum.budgets")
+    if budgets and mode != "staged":
+        yield Problem(where("reverse_curriculum.budgets"), f"has no effect in mode {mode}", "leave it out", note=True)
+    elif budgets and (min(budgets) < 0 or not any(budgets)):
+        what = f"{[int(b) for b in budgets]}: a number of start states, 0 or more, for each stage"
+        yield Problem(where("reverse_curriculum.budgets"), what, "N0,N1,... with stage 0, the bare question, first")
+    for leaf in ("adaptive_floor", "adaptive_memory"):
+        key = f"reverse_curriculum.{leaf}"
+        if mode != "adaptive" and resolved.explicit(key):
+            yield Problem(where(key), f"has no effect in mode {mode}", "leave it out", note=True)
+
+
 def _evaluation(resolved: Resolved) -> Iterator[Problem]:
     get, where = resolved.get, resolved.where
     if not get("eval.dataset"):
         if resolved.whole("eval.steps") > 0:
             yield Problem(where("eval.steps"), "set, but there is no eval.dataset", "--eval.dataset FILE")
+        for key in ("evaluation.keep_best", "evaluation.test_dataset"):
+            if get(key):
+                yield Problem(where(key), "set, but there is no eval.dataset", "--eval.dataset FILE with a dev split")
         return
+    if get("evaluation.test_dataset") == get("eval.dataset"):
+        what = "is eval.dataset itself: what chooses the best model must not be the test set"
+        yield Problem(where("evaluation.test_dataset"), what, "a file of its own")
+    if resolved.flag("evaluation.keep_best") and resolved.whole("eval.steps") < 1:
+        what = "only the last step would be compared with the start"
+        yield Problem(where("evaluation.keep_best"), what, "--eval.steps N", note=True)
     if not resolved.whole("evaluation.sample_rows"):
         return
     samples = resolved.whole("eval.n_samples_per_prompt")
@@ -214,6 +275,8 @@ def _no_effect(resolved: Resolved) -> Iterator[Problem]:
         rules.append(("algo.kl.horizon", "algo.kl.target is not set"))
     if not resolved.number("algo.kl.init_coef"):
         rules.append(("ref.", "algo.kl.init_coef is 0, so there is no reference"))
+    if not has_critic(resolved):
+        rules += _NO_EFFECT_WITHOUT_CRITIC
     if resolved.device == "cpu":
         rules.append(("vllm.gpu_memory_utilization", "on CPU the cache is run.kv_cache_gib"))
     if resolved.text("actor.optim") == "adam":

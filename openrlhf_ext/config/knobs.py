@@ -28,7 +28,7 @@ PROGRAM_OF_METHOD: dict[str, str] = {
 }
 """Method -> the OpenRLHF program whose options it takes."""
 
-AVAILABLE_METHODS: tuple[str, ...] = ("sft", "grpo")
+AVAILABLE_METHODS: tuple[str, ...] = ("sft", "grpo", "reverse-curriculum")
 """Methods that this version can run."""
 
 
@@ -83,9 +83,12 @@ def _our_knob(key: str, hint: object, default: object) -> Knob:
     arms = get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
     optional = type(None) in arms
     (arm,) = [a for a in arms if a is not type(None)]
+    count = None
+    if get_origin(arm) is list:
+        (arm,), count = get_args(arm), 0
     choices = get_args(arm) if get_origin(arm) is Literal else ()
     kind = "str" if choices else _KINDS[arm.__name__]
-    return Knob(key=key, kind=kind, default=default, choices=choices, optional=optional)
+    return Knob(key=key, kind=kind, default=default, choices=choices, count=count, optional=optional)
 
 
 def _typed(kind: Kind, default: object) -> object:

@@ -13,7 +13,7 @@ from openrlhf_ext.config.presets import METHOD_DEFAULTS, PRESET_TASKS, PRESETS
 from openrlhf_ext.config.problem import ConfigError, Problem
 from openrlhf_ext.config.read import Setting, read_file, read_overrides
 from openrlhf_ext.config.resolved import DERIVED, Resolved, nest
-from openrlhf_ext.config.schema import Evaluation, Grpo, Run, TaskOptions
+from openrlhf_ext.config.schema import Evaluation, Grpo, ReverseCurriculum, Run, TaskOptions
 from openrlhf_ext.config.values import coerce, coerce_open
 
 __all__ = ["ConfigError", "Resolved", "load"]
@@ -66,6 +66,7 @@ def load(method: str, path: str | None, overrides: Sequence[tuple[str, str]], *,
         run=_view(Run, _section("run", values)),
         task_options=_task_options(values),
         grpo=_view(Grpo, _section("grpo", values)),
+        reverse_curriculum=_view(ReverseCurriculum, _section("reverse_curriculum", values)),
         evaluation=_view(Evaluation, _section("evaluation", values)),
     )
     if problems:
@@ -122,8 +123,9 @@ def _follow(method: str, values: dict[str, object], origins: dict[str, str]) -> 
     if PROGRAM_OF_METHOD[method] != "ppo":
         return
     for leaf in ("num_nodes", "num_gpus_per_node"):
-        if f"ref.{leaf}" not in origins:
-            values[f"ref.{leaf}"] = values[f"actor.{leaf}"]
+        for group in ("ref", "critic"):
+            if f"{group}.{leaf}" not in origins:
+                values[f"{group}.{leaf}"] = values[f"actor.{leaf}"]
     if values["rollout.vllm_generate_batch_size"] is None:
         values["rollout.vllm_generate_batch_size"] = values["rollout.batch_size"]
 

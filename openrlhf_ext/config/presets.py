@@ -22,6 +22,20 @@ METHOD_DEFAULTS: dict[str, dict[str, object]] = {
         "eval.temperature": 1.0,
         "eval.n_samples_per_prompt": 8,
     },
+    "reverse-curriculum": {
+        "algo.advantage.estimator": "gae",
+        "algo.advantage.lambd": 0.95,
+        "algo.kl.use_loss": False,
+        "algo.kl.estimator": "k1",
+        "actor.loss_agg_mode": "seq-mean-token-mean",
+        "actor.num_gpus_per_node": 1,
+        "critic.value_clip": 0.2,
+        "rollout.n_samples_per_prompt": 1,
+        "vllm.num_engines": 1,
+        "data.label_key": "label",
+        "eval.temperature": 1.0,
+        "eval.n_samples_per_prompt": 8,
+    },
 }
 """Where OpenRLHF's own default would make another method of it, or make it unusable on one machine."""
 

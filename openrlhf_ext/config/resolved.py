@@ -9,7 +9,7 @@ from pathlib import Path
 import yaml
 
 from openrlhf_ext.config.knobs import PROGRAM_OF_METHOD, Knob, knobs
-from openrlhf_ext.config.schema import Evaluation, Grpo, Run, TaskOptions
+from openrlhf_ext.config.schema import Evaluation, Grpo, ReverseCurriculum, Run, TaskOptions
 from openrlhf_ext.upstream.cli import parse
 
 DERIVED: dict[str, str] = {
@@ -44,6 +44,7 @@ class Resolved:
     run: Run
     task_options: TaskOptions
     grpo: Grpo
+    reverse_curriculum: ReverseCurriculum
     evaluation: Evaluation
 
     @property
@@ -62,6 +63,10 @@ class Resolved:
         for part in key.split("."):
             node = node.get(part) if isinstance(node, dict) else None
         return node
+
+    def own_key(self, leaf: str) -> str:
+        """``leaf`` in the namespace of the method: ``reverse_curriculum.max_steps``."""
+        return f"{self.method.replace('-', '_')}.{leaf}"
 
     def whole(self, key: str) -> int:
         """The value of a key that holds a whole number."""

@@ -78,6 +78,24 @@ class Grpo:
 
 
 @dataclass(frozen=True)
+class ReverseCurriculum:
+    """PPO from start states along a demonstration (facts: R3), made by ``prepare reverse-curriculum --mode mixed``."""
+
+    mode: Literal["mixed", "staged", "plain", "adaptive"] = "mixed"
+    """Which start state comes next: all stages shuffled (R3), one after the other, the question alone, or by measured success."""
+    budgets: list[int] | None = None
+    """staged: start states of stage 0, 1, ..., M - 1; null = one pass over each. Stage 0 comes last and goes on to the end."""
+    adaptive_floor: float = 0.25
+    """adaptive: the part of all start states that is spread evenly over the stages."""
+    adaptive_memory: float = 64.0
+    """adaptive: about how many samples of a stage its measured success is a mean of."""
+    whiten: bool = True
+    """Bring the advantages of a batch to mean 0, variance 1 (the paper does for mathematics, not for its other tasks)."""
+    max_steps: int | None = None
+    """End after exactly this many rollout batches; null = ``train.num_episodes`` passes over the rows of the mode."""
+
+
+@dataclass(frozen=True)
 class Evaluation:
     """Held-out evaluation inside training, every ``eval.steps`` steps: greedy answers to the rows of ``eval.dataset``.
 
@@ -92,12 +110,25 @@ class Evaluation:
     """Use only the first n rows of ``eval.dataset``."""
     sample_rows: int = 0
     """pass@k on the first n of these rows; 0 = no pass@k."""
+    keep_best: bool = False
+    """Keep the policy with the highest greedy accuracy on ``eval.dataset`` in ``<run.dir>/best``: give a dev split, never the test set."""
+    test_dataset: str | None = None
+    """Another file that is evaluated at the same steps and only logged, as ``eval/<task>-test/``: nothing is chosen by it."""
 
 
-NAMESPACES: dict[str, type] = {"run": Run, "grpo": Grpo, "evaluation": Evaluation}
+NAMESPACES: dict[str, type] = {
+    "run": Run,
+    "grpo": Grpo,
+    "reverse_curriculum": ReverseCurriculum,
+    "evaluation": Evaluation,
+}
 """Namespaces with a fixed set of keys."""
 
-METHOD_NAMESPACES: dict[str, tuple[str, ...]] = {"sft": ("run",), "grpo": ("run", "grpo", "evaluation")}
+METHOD_NAMESPACES: dict[str, tuple[str, ...]] = {
+    "sft": ("run",),
+    "grpo": ("run", "grpo", "evaluation"),
+    "reverse-curriculum": ("run", "reverse_curriculum", "evaluation"),
+}
 """Which of them each method reads; all methods accept ``task.``."""
 
 

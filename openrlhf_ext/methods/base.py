@@ -2,7 +2,41 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from openrlhf_ext.config.resolved import Resolved
+    from openrlhf_ext.rollout.prompts import Prompt, Stream
+    from openrlhf_ext.rollout.source import Rollout
+
+
+class RolloutMethod:
+    """What a rollout method adds to the shared loop, and what it must remember over a resume; this one adds nothing."""
+
+    def stream(self, prompts: Sequence[Prompt], seed: int) -> Stream:
+        """The order in which prompts are trained on: each once per episode, shuffled."""
+        from openrlhf_ext.rollout.prompts import PromptStream
+
+        return PromptStream(list(prompts), seed)
+
+    def configure(self, maker: object) -> None:
+        """Give the experience maker the method's settings."""
+
+    def observe(self, rollout: Rollout) -> None:
+        """Hear the graded samples of a step, before any model has seen them."""
+
+    def metrics(self, rollout: Rollout) -> dict[str, float]:
+        """The method's own columns of the step's metrics row."""
+        return {}
+
+    def state_dict(self) -> dict:
+        """Plain values for the checkpoint; the stream's position is kept beside it."""
+        return {}
+
+    def load_state_dict(self, state: dict) -> None:
+        """Take up what :meth:`state_dict` gave."""
 
 
 @dataclass(frozen=True)
@@ -12,6 +46,7 @@ class Recipe:
     ``program``: upstream program whose flags the config is rendered to (ppo, sft, rm, dpo).
     ``kind``: ``rollout`` = our trainer with engines; ``program`` = upstream's own program on a placement group.
     ``maker``: import path ``module:Class`` of the experience maker (rollout methods).
+    ``method``: what the method adds to the loop, made from the request (rollout methods).
     ``substitutions``: names that an upstream program sees replaced, as import paths (program methods).
     """
 
@@ -19,4 +54,5 @@ class Recipe:
     program: str
     kind: str
     maker: str | None = None
+    method: Callable[[Resolved], RolloutMethod] = field(default=lambda resolved: RolloutMethod())
     substitutions: dict[str, str] = field(default_factory=dict)

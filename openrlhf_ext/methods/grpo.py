@@ -14,19 +14,43 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from openrlhf_ext.methods.base import Recipe
+from openrlhf_ext.methods.base import Recipe, RolloutMethod
 
 if TYPE_CHECKING:
     from openrlhf_ext.config.schema import Grpo
-    from openrlhf_ext.losses.normalise import RunningNormaliser
+    from openrlhf_ext.methods.grpo_maker import GrpoExperienceMaker
+    from openrlhf_ext.rollout.source import Rollout
 
-GRPO = Recipe("grpo", program="ppo", kind="rollout", maker="openrlhf_ext.methods.grpo_maker:GrpoExperienceMaker")
+
+class GroupRelative(RolloutMethod):
+    """How rewards become advantages, and the running statistics where groups share them."""
+
+    def __init__(self, grpo: Grpo) -> None:
+        from openrlhf_ext.losses.normalise import RunningNormaliser
+
+        self.advantage_eps = grpo.advantage_eps
+        self.normaliser = (
+            RunningNormaliser(max_momentum=grpo.max_momentum, eps=grpo.advantage_eps) if grpo.max_momentum else None
+        )
+
+    def configure(self, maker: GrpoExperienceMaker) -> None:  # type: ignore[override]
+        maker.normaliser, maker.advantage_eps = self.normaliser, self.advantage_eps
+
+    def metrics(self, rollout: Rollout) -> dict[str, float]:
+        return {f"train/normaliser_{name}": value for name, value in self.state_dict().items() if value is not None}
+
+    def state_dict(self) -> dict:
+        return self.normaliser.state_dict() if self.normaliser else {}
+
+    def load_state_dict(self, state: dict) -> None:
+        if self.normaliser and state:
+            self.normaliser.load_state_dict(state)
 
 
-def make_normaliser(grpo: Grpo) -> RunningNormaliser | None:
-    """The running statistics of this run, or None where every group stands for itself."""
-    from openrlhf_ext.losses.normalise import RunningNormaliser
-
-    if grpo.max_momentum == 0:
-        return None
-    return RunningNormaliser(max_momentum=grpo.max_momentum, eps=grpo.advantage_eps)
+GRPO = Recipe(
+    "grpo",
+    program="ppo",
+    kind="rollout",
+    maker="openrlhf_ext.methods.grpo_maker:GrpoExperienceMaker",
+    method=lambda resolved: GroupRelative(resolved.grpo),
+)

@@ -49,6 +49,7 @@ OURS = (
     "rollouts",
     "checkpoints",
     "model",
+    "best",
     "tensorboard",
     "wandb",
     "report.html",
@@ -84,6 +85,11 @@ class RunDir:
     @property
     def model(self) -> Path:
         return self.path / "model"
+
+    @property
+    def best(self) -> Path:
+        """Model of the best evaluation, where the run keeps one."""
+        return self.path / "best"
 
     @property
     def rollouts(self) -> Path:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Protocol
 
 
 @dataclass(frozen=True)
@@ -19,6 +20,20 @@ class Prompt:
     text: str
     label: str
     datasource: str
+
+
+class Stream(Protocol):
+    """Endless prompts whose position is a few plain values."""
+
+    def __len__(self) -> int: ...
+
+    def take(self, count: int) -> list[Prompt]:
+        """The next ``count`` prompts; moves the position."""
+        ...
+
+    def state_dict(self) -> dict: ...
+
+    def load_state_dict(self, state: dict) -> None: ...
 
 
 class PromptStream:

@@ -16,7 +16,7 @@ from openrlhf.trainer.ppo_utils.experience import Experience
 from openrlhf.trainer.ppo_utils.samples_generator import SamplesGenerator, SamplingParams
 
 from openrlhf_ext.rollout.deadline import wait_for
-from openrlhf_ext.rollout.prompts import Prompt, PromptStream
+from openrlhf_ext.rollout.prompts import Prompt, Stream
 
 MAX_WAVES = 50
 
@@ -65,7 +65,7 @@ class RolloutSource(SamplesGenerator):
     def __init__(
         self,
         strategy,
-        stream: PromptStream,
+        stream: Stream,
         tokenizer,
         engines: Sequence[ray.actor.ActorHandle],
         *,

@@ -8,25 +8,30 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TypedDict
 
-from openrlhf_ext.curriculum import Adaptive, Schedule, Staged, State
-from openrlhf_ext.rollout.prompts import Prompt, PromptStream
+from openrlhf_ext.curriculum import Adaptive, Schedule, Staged
+from openrlhf_ext.rollout.prompts import Prompt, PromptStream, Stream
 
 MODES = ("mixed", "staged", "plain", "adaptive")
 
 _STAGE = re.compile(r"stage_([0-9]+)", re.ASCII)
 
 
+def stage_number(datasource: object) -> int | None:
+    """The stage in a ``datasource`` as `prepare reverse-curriculum` writes it; None for any other value."""
+    found = _STAGE.fullmatch(datasource) if isinstance(datasource, str) else None
+    return int(found[1]) if found else None
+
+
 def stage_of(prompt: Prompt) -> int:
-    """The stage in a prompt's ``datasource``, as `prepare reverse-curriculum` writes it. Raises ValueError for another source."""
-    found = _STAGE.fullmatch(prompt.datasource)
-    if found is None:
+    """The stage of a prompt. Raises ValueError where its ``datasource`` names none."""
+    stage = stage_number(prompt.datasource)
+    if stage is None:
         raise ValueError(
             f"row {prompt.problem_id} has datasource {prompt.datasource!r}, not stage_0, stage_1, ...: "
             "the reverse curriculum trains on rows of `prepare reverse-curriculum`"
         )
-    return int(found[1])
+    return stage
 
 
 def stages_of(prompts: Iterable[Prompt]) -> dict[int, int]:
@@ -45,13 +50,6 @@ def by_stage(prompts: Iterable[Prompt]) -> list[list[Prompt]]:
             f"no start states of stage {missing[0]} among the stages {sorted(pools)}: prepare with --mode mixed"
         )
     return [pools[stage] for stage in range(len(pools))]
-
-
-class StageState(TypedDict):
-    """Where a ``StageStream`` stands; numbers, lists and texts alone."""
-
-    schedule: State
-    pools: list[dict[str, int]]
 
 
 class StageStream:
@@ -73,10 +71,10 @@ class StageStream:
         ready = {stage: iter(self.pools[stage].take(wanted)) for stage, wanted in Counter(stages).items()}
         return [next(ready[stage]) for stage in stages]
 
-    def state_dict(self) -> StageState:
+    def state_dict(self) -> dict:
         return {"schedule": self.schedule.state_dict(), "pools": [pool.state_dict() for pool in self.pools]}
 
-    def load_state_dict(self, state: StageState) -> None:
+    def load_state_dict(self, state: dict) -> None:
         if len(state["pools"]) != len(self.pools):
             raise ValueError(
                 f"the checkpoint has {len(state['pools'])} stages, this run {len(self.pools)}: resume with the same data"
@@ -94,7 +92,7 @@ def make_stream(
     budgets: Sequence[int] | None = None,
     floor: float = 0.25,
     memory: float = 64.0,
-) -> PromptStream | StageStream:
+) -> Stream:
     """The stream of a mode. ``budgets`` (staged): start states per stage, one pass over each stage by default.
 
     mixed shuffles the rows of all stages together; plain keeps stage 0, the questions themselves.

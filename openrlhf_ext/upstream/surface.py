@@ -73,6 +73,7 @@ SURFACE: dict[str, dict[str, str]] = {
         "RemoteExperienceMaker.__init__": "self, actor_model_group, critic_model_group, reward_model_group, initial_model_group, kl_controller, strategy, tokenizer, **kwargs",
         "RemoteExperienceMaker.make_experience_batch": "self, rollout_samples",
         "RemoteExperienceMaker.compute_advantages_and_returns": "self, experiences",
+        "RemoteExperienceMaker.get_advantages_and_returns": "self, values, rewards, action_mask, gamma, lambd",
         "RemoteExperienceMaker.get_cumulative_returns": "self, rewards, action_mask, gamma",
     },
     "openrlhf.trainer.ppo_utils.length_penalty": {
@@ -119,6 +120,7 @@ SURFACE: dict[str, dict[str, str]] = {
     "openrlhf.trainer.ray.ppo_critic": {
         "torch": "import",
         "CriticModelActor": "class",
+        "CriticModelActor.init_model_from_pretrained": "self, strategy, pretrain, max_steps",
     },
     "openrlhf.trainer.ray.vllm_engine": {
         "vllm": "import",

@@ -33,9 +33,9 @@ ALLOWED: dict[str, set[str]] = {
     "curriculum": set(),
     "rollout": {"curriculum", "tasks", "data", "upstream"},
     "workers": {"upstream"},
-    "methods": {"losses", "record"},
+    "methods": {"losses", "record", "rollout", "curriculum"},
     "topology": {"plan", "rollout"},
-    "trainer": {"checkpoint", "evaluate", "losses", "memory_use", "record", "rollout"},
+    "trainer": {"checkpoint", "evaluate", "losses", "memory_use", "methods", "record", "rollout"},
 }
 """Room -> rooms that it may import; rooms above these (launch, preflight, prepare, train, cli, ...) may import any that lead to no cycle."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -291,7 +292,7 @@ def test_missing_packages_and_disk_stop_a_real_run(look, monkeypatch):
     large = ModelShape(10**13, 1, 64, 2, 2, 32, 100)
     resolved = request({"ckpt.save_steps": "5"})
     inputs = read_inputs(resolved)
-    inputs = type(inputs)(inputs.train, None, large)
+    inputs = replace(inputs, held_out=None, model=large)
     found = preflight(resolved, make_plan(resolved, "cpu", rows=20), inputs=inputs, tokens=False)
     assert [p.where for p in errors(found)] == ["disk"]
 

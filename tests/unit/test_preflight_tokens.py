@@ -49,7 +49,7 @@ def look(folder: Path, texts: list[str], outputs: list[str] | None = None, **cha
     rows = [{"input": t} | ({"output": o} if outputs else {}) for t, o in zip(texts, outputs or texts, strict=True)]
     places = [f"rows.jsonl line {i + 1}" for i in range(len(rows))]
     key = "data.dataset" if outputs else "data.prompt_dataset"
-    return token_problems(resolved, Rows(key, "input", rows, places), None, read_shape(folder))
+    return token_problems(resolved, Rows(key, "input", rows, places), (), read_shape(folder))
 
 
 def test_a_tokenizer_that_keeps_the_text_is_fine(folders):

@@ -10,7 +10,7 @@ import io
 import json
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -19,8 +19,9 @@ import ray
 import torch
 
 from openrlhf_ext import trainer as trainer_module
+from openrlhf_ext.config.schema import Grpo
 from openrlhf_ext.evaluate.heldout import HeldOut
-from openrlhf_ext.losses.normalise import RunningNormaliser
+from openrlhf_ext.methods.grpo import GroupRelative
 from openrlhf_ext.methods.grpo_maker import GrpoExperienceMaker
 from openrlhf_ext.record.progress import Progress
 from openrlhf_ext.record.run_dir import RunDir, read_events, read_metrics
@@ -126,7 +127,7 @@ def run(
     *,
     before: Callable[[str], None] = lambda name: None,
     resume: bool = False,
-    heldout: HeldOut | None = None,
+    heldout: Sequence[HeldOut] = (),
     options: SamplingOptions = OPTIONS,
     **schedule: object,
 ) -> tuple[RolloutTrainer, Workers, Engine]:
@@ -165,7 +166,7 @@ def run(
         run=owned,
         progress=Progress(STEPS, "test", stream=io.StringIO()),
         maker_class=GrpoExperienceMaker,
-        normaliser=RunningNormaliser(max_momentum=0.2),
+        method=GroupRelative(Grpo(max_momentum=0.2)),
     )
     with owned:
         made.fit()
@@ -206,12 +207,12 @@ def test_a_run_records_every_step_and_keeps_the_newest_checkpoints(tmp_path: Pat
         "step_000004",
         "step_000006",
     ]
-    assert trainer.normaliser.momentum == pytest.approx(0.2)
+    assert trainer.method.normaliser.momentum == pytest.approx(0.2)
     last = rows[-1]
     assert last["health/logprob_gap_max"] == 0.0
     assert last["health/synced_tensors"] == 26
     assert last["rollout/samples_total"] == STEPS * BATCH * SAMPLES
-    assert last["train/normaliser_mean"] == trainer.normaliser.mean
+    assert last["train/normaliser_mean"] == trainer.method.normaliser.mean
     assert {f"time/{phase}" for phase in ("generate", "experience", "train", "sync", "step", "elapsed")} <= set(last)
 
 
@@ -245,7 +246,7 @@ def test_a_run_killed_anywhere_and_resumed_equals_one_that_was_not(tmp_path: Pat
     assert problem_ids(tmp_path / "killed") == problem_ids(tmp_path / "whole")
     assert comparable(tmp_path / "killed") == comparable(tmp_path / "whole")
     assert state(tmp_path / "killed") == state(tmp_path / "whole")
-    assert (resumed.normaliser, later.updates) == (whole.normaliser, workers.updates)
+    assert (resumed.method.normaliser, later.updates) == (whole.method.normaliser, workers.updates)
 
 
 def test_a_run_may_be_killed_again_and_again(tmp_path: Path) -> None:
@@ -313,7 +314,7 @@ def test_the_second_ctrl_c_ends_at_once(tmp_path: Path) -> None:
 def test_evaluation_at_the_start_on_schedule_and_at_the_end(tmp_path: Path) -> None:
     prompts = [Prompt(i, str(i), '{"answer": "7"}', "chain") for i in range(3)]
     held = HeldOut("chain", prompts, make_task({"name": "chain"}), samples=2, sample_rows=2, temperature=0.6)
-    _, _, engine = run(tmp_path / "run", heldout=held, eval_every=4)
+    _, _, engine = run(tmp_path / "run", heldout=[held], eval_every=4)
     rows = read_metrics(tmp_path / "run" / "metrics.jsonl")
     evaluated = {row["step"]: row for row in rows if "eval/chain/accuracy" in row}
     assert list(evaluated) == [0, 4, 6]
@@ -332,7 +333,7 @@ def test_evaluation_at_the_start_on_schedule_and_at_the_end(tmp_path: Path) -> N
 def test_the_start_model_is_evaluated_before_the_engines_get_new_weights(tmp_path: Path) -> None:
     held = HeldOut("chain", [Prompt(0, "0", '{"answer": "7"}', "chain")], make_task({"name": "chain"}))
     calls: list[str] = []
-    run(tmp_path / "run", heldout=held, before=calls.append, eval_at_end=False)
+    run(tmp_path / "run", heldout=[held], before=calls.append, eval_at_end=False)
     first = calls[: calls.index("sync_engines")]
     assert first.count("generate") == BATCH + 1, "the first rollout and one held-out prompt"
     assert first[-1] == "generate" and "fit" in first, "the first update did not wait for it"
@@ -340,7 +341,7 @@ def test_the_start_model_is_evaluated_before_the_engines_get_new_weights(tmp_pat
 
 def test_no_evaluation_where_it_is_switched_off(tmp_path: Path) -> None:
     held = HeldOut("chain", [Prompt(0, "0", '{"answer": "7"}', "chain")], make_task({"name": "chain"}))
-    _, _, engine = run(tmp_path / "run", heldout=held, eval_at_start=False, eval_at_end=False)
+    _, _, engine = run(tmp_path / "run", heldout=[held], eval_at_start=False, eval_at_end=False)
     assert not [asked for asked in engine.asked if asked[2] == 0.0]
 
 
