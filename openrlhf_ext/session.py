@@ -44,19 +44,19 @@ def joined_address(address: str) -> str | None:
     return os.environ.get("RAY_ADDRESS") if address == "auto" else None if address == "local" else address
 
 
-def connect(address: str, environment: Mapping[str, str]) -> bool:
-    """Join or start Ray; returns False where a session of this process is already up (jobs that follow each other share it).
+def connect(address: str, environment: Mapping[str, str]) -> None:
+    """Join or start Ray; nothing where a session of this process is already up (jobs that follow each other share it).
 
     ``address``: ``auto`` = the cluster that ``RAY_ADDRESS`` names, else our own; ``local`` = our own; anything else is an address.
     """
     os.environ.update(environment)
     if ray.is_initialized():
-        return False
+        return
     runtime = {"env_vars": dict(environment), "worker_process_setup_hook": SETUP_HOOK}
     target = joined_address(address)
     if target:
         ray.init(address=target, runtime_env=runtime, log_to_driver=False)
-        return True
+        return
     ray.init(
         address="local",
         runtime_env=runtime,
@@ -67,7 +67,6 @@ def connect(address: str, environment: Mapping[str, str]) -> bool:
         # actor ever take over a worker that ran a task, Ray 2.55: importing in idle workers only costs time.)
         _system_config={"prestart_worker_first_driver": False},
     )
-    return True
 
 
 def log_directory() -> str:

@@ -99,7 +99,7 @@ def examine(
 
     Args:
         local_device: what ``run.device: auto`` means.
-        cluster: to check the plan against; None where it is not known before connecting (``launch`` checks it then).
+        cluster: to check the plan against; None where it is not known before connecting (``problems_after_joining`` checks it then).
         elsewhere: the run is meant for other machines, so a file that is not here is only remarked on.
     """
     problems: list[Problem] = []

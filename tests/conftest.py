@@ -1,5 +1,6 @@
 """Shared fixtures. Reference data may lie in a `shared/` directory next to the checkout; tests that want it skip without it."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -22,3 +23,14 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip("no reference data: there is no shared/data next to the checkout")
     return folder
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """For tests of tiny tensors: on a busy machine a second torch thread makes an update several times slower."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)

@@ -41,19 +41,17 @@ def _may_fork(module: ModuleType) -> Iterator[None]:
         module.get_mp_context = lambda: multiprocessing.get_context("fork")  # type: ignore[attr-defined]
 
 
-def run_engine_core(*args: Any, **kwargs: Any) -> None:
-    """vLLM's engine core process, bound to its parent; also what a spawned process unpickles by name."""
-    die_with_parent()
-    from vllm.v1.engine import core
-
-    getattr(core, "_own_run_engine_core", core.EngineCoreProc.run_engine_core)(*args, **kwargs)
-
-
 def _core_dies_with_its_actor(module: ModuleType) -> Iterator[None]:
     yield
-    if no_cuda():
-        module._own_run_engine_core = module.EngineCoreProc.run_engine_core  # type: ignore[attr-defined]
-        module.EngineCoreProc.run_engine_core = staticmethod(run_engine_core)
+    if not no_cuda():
+        return
+    run_engine_core = module.EngineCoreProc.run_engine_core
+
+    def bound_to_its_parent(*args: Any, **kwargs: Any) -> None:
+        die_with_parent()
+        run_engine_core(*args, **kwargs)
+
+    module.EngineCoreProc.run_engine_core = staticmethod(bound_to_its_parent)
 
 
 HOOKS: dict[str, hooks.Hook] = {

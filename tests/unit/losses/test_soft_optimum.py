@@ -1,7 +1,6 @@
 """The losses reach the closed-form optimum on finite trees, and losses that are subtly wrong do not."""
 
 import math
-from collections.abc import Iterator
 from dataclasses import astuple
 
 import pytest
@@ -11,17 +10,10 @@ from openrlhf_ext.losses import soft_bellman
 from openrlhf_ext.losses.soft_bellman import LEVELS
 from openrlhf_ext.losses.soft_optimum import Tree, fit, optimum, random_tree, success
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 BETA = 0.3
 AIM = 1e-3
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """The tables are tiny: on a busy machine a second thread makes an update several times slower."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

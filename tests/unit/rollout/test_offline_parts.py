@@ -1,7 +1,6 @@
 """The parts together, as a trainer will call them: stored samples -> batches -> one pass of two small recurrent networks -> losses -> updates."""
 
 import copy
-from collections.abc import Iterator
 
 import pytest
 import torch
@@ -13,6 +12,8 @@ from openrlhf_ext.losses.soft_bellman import LEVELS, mean_per_trajectory, policy
 from openrlhf_ext.losses.soft_optimum import Tree, optimum, random_tree, success
 from openrlhf_ext.losses.vocabulary import action_terms
 from openrlhf_ext.rollout.collate import OfflineBatch, collate
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 BETA, ALPHA = 0.3, 0.01
 START, PAD = 3, 4
@@ -30,14 +31,6 @@ class Network(nn.Module):
 
     def hidden(self, tokens: torch.Tensor) -> torch.Tensor:
         return self.body(self.embedding(tokens))[0]
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")
