@@ -90,7 +90,7 @@ def run_rollout_method(resolved: Resolved, plan: Plan, recipe: Recipe, run: RunD
     tokenizer = get_tokenizer(model, None, "left", strategy, use_fast=not args.data.disable_fast_tokenizer)
     prompts = load_prompts(args, strategy, tokenizer, args.data.prompt_dataset, args.data.prompt_split)
     sampling = sampling_options(args)
-    method = recipe.method(resolved)
+    method = recipe.method(resolved, plan)
     source = RolloutSource(
         strategy,
         method.stream(prompts, resolved.run.seed),

@@ -77,6 +77,11 @@ class Batch:
     """Length of the learning-rate schedule."""
     warmup_steps: int | None
 
+    @property
+    def start_states(self) -> int | None:
+        """Prompts that the whole run answers, each counted as often as it comes."""
+        return None if self.steps is None else self.steps * self.prompts_per_step
+
 
 @dataclass(frozen=True)
 class Plan:

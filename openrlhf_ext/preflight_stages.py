@@ -20,8 +20,8 @@ def trained_rows(resolved: Resolved, data: Rows) -> int:
     return sum(stage_number(row.get("datasource")) == 0 for row in data.rows)
 
 
-def stage_problems(resolved: Resolved, data: Rows) -> Iterator[Problem]:
-    """Problems of the rows' stages; nothing for other methods."""
+def stage_problems(resolved: Resolved, data: Rows, total: int | None = None) -> Iterator[Problem]:
+    """Problems of the rows' stages; nothing for other methods. ``total``: start states of the whole run, where it is known."""
     if resolved.method != "reverse-curriculum" or not data.rows:
         return
     stages = [stage_number(row.get("datasource")) for row in data.rows]
@@ -43,6 +43,11 @@ def stage_problems(resolved: Resolved, data: Rows) -> Iterator[Problem]:
         what = f"the data has stage 0 alone, the bare questions: {mode} would be ordinary outcome RL"
         yield Problem(resolved.where(data.key), what, f"{_FIX}, or --reverse_curriculum.mode plain")
     budgets = resolved.numbers("reverse_curriculum.budgets")
+    if mode == "staged" and total is not None and total < wanted:
+        what = f"{total} start states in the whole run, fewer than the {wanted} stages"
+        yield Problem(
+            resolved.where("reverse_curriculum.max_steps"), what, "more steps, or a larger rollout.batch_size"
+        )
     if budgets and mode == "staged" and len(budgets) != wanted:
         what = f"{len(budgets)} budgets, but the data has {wanted} stages"
         yield Problem(resolved.where("reverse_curriculum.budgets"), what, f"{wanted} numbers, stage 0 first")

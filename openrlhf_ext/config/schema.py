@@ -84,7 +84,7 @@ class ReverseCurriculum:
     mode: Literal["mixed", "staged", "plain", "adaptive"] = "mixed"
     """Which start state comes next: all stages shuffled (R3), one after the other, the question alone, or by measured success."""
     budgets: list[int] | None = None
-    """staged: start states of stage 0, 1, ..., M - 1; null = one pass over each. Stage 0 comes last and goes on to the end."""
+    """staged: start states of stage 0, 1, ..., M - 1; null = the run's, shared evenly. Stage 0 comes last and goes on to the end."""
     adaptive_floor: float = 0.25
     """adaptive: the part of all start states that is spread evenly over the stages."""
     adaptive_memory: float = 64.0

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from openrlhf_ext.config.resolved import Resolved
+    from openrlhf_ext.plan import Plan
     from openrlhf_ext.rollout.prompts import Prompt, Stream
     from openrlhf_ext.rollout.source import Rollout
 
@@ -46,7 +47,7 @@ class Recipe:
     ``program``: upstream program whose flags the config is rendered to (ppo, sft, rm, dpo).
     ``kind``: ``rollout`` = our trainer with engines; ``program`` = upstream's own program on a placement group.
     ``maker``: import path ``module:Class`` of the experience maker (rollout methods).
-    ``method``: what the method adds to the loop, made from the request (rollout methods).
+    ``method``: what the method adds to the loop, made from the request and its plan (rollout methods).
     ``substitutions``: names that an upstream program sees replaced, as import paths (program methods).
     """
 
@@ -54,5 +55,5 @@ class Recipe:
     program: str
     kind: str
     maker: str | None = None
-    method: Callable[[Resolved], RolloutMethod] = field(default=lambda resolved: RolloutMethod())
+    method: Callable[[Resolved, Plan], RolloutMethod] = field(default=lambda resolved, plan: RolloutMethod())
     substitutions: dict[str, str] = field(default_factory=dict)

@@ -52,5 +52,5 @@ GRPO = Recipe(
     program="ppo",
     kind="rollout",
     maker="openrlhf_ext.methods.grpo_maker:GrpoExperienceMaker",
-    method=lambda resolved: GroupRelative(resolved.grpo),
+    method=lambda resolved, plan: GroupRelative(resolved.grpo),
 )

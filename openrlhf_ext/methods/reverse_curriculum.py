@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from openrlhf_ext.curriculum import equal_budgets
 from openrlhf_ext.methods.base import Recipe, RolloutMethod
 from openrlhf_ext.rollout.start_states import StageStream, make_stream, observe, stage_metrics, stages_of
 
@@ -29,22 +30,26 @@ if TYPE_CHECKING:
 class StartStates(RolloutMethod):
     """Which start states are trained on; the schedule's state is kept with the stream's."""
 
-    def __init__(self, options: ReverseCurriculum) -> None:
-        self.options = options
+    def __init__(self, options: ReverseCurriculum, total: int | None = None) -> None:
+        """``total``: start states of the whole run, which staged training shares evenly; None = one pass over each stage."""
+        self.options, self.total = options, total
         self.stages: dict[int, int] = {}
         self.stage_stream: StageStream | None = None
 
     def stream(self, prompts: Sequence[Prompt], seed: int) -> Stream:
         options = self.options
+        self.stages = stages_of(prompts)
+        budgets = options.budgets
+        if options.mode == "staged" and not budgets and self.total:
+            budgets = equal_budgets(self.total, len(set(self.stages.values())))
         made = make_stream(
             options.mode,
             prompts,
             seed,
-            budgets=options.budgets,
+            budgets=budgets,
             floor=options.adaptive_floor,
             memory=options.adaptive_memory,
         )
-        self.stages = stages_of(prompts)
         self.stage_stream = made if isinstance(made, StageStream) else None
         return made
 
@@ -67,5 +72,5 @@ REVERSE_CURRICULUM = Recipe(
     program="ppo",
     kind="rollout",
     maker="openrlhf_ext.methods.reverse_curriculum_maker:ReverseCurriculumExperienceMaker",
-    method=lambda resolved: StartStates(resolved.reverse_curriculum),
+    method=lambda resolved, plan: StartStates(resolved.reverse_curriculum, plan.batch.start_states),
 )
