@@ -78,7 +78,7 @@ class Batch:
     warmup_steps: int | None
 
     @property
-    def start_states(self) -> int | None:
+    def prompts_total(self) -> int | None:
         """Prompts that the whole run answers, each counted as often as it comes."""
         return None if self.steps is None else self.steps * self.prompts_per_step
 

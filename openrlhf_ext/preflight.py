@@ -84,7 +84,7 @@ def preflight(
         if rows is not None:
             found += row_problems(resolved, rows, task)
     if inputs.train is not None:
-        found += stage_problems(resolved, inputs.train, plan.batch.start_states if plan else None)
+        found += stage_problems(resolved, inputs.train, plan.batch.prompts_total if plan else None)
     if plan is not None:
         found += _amount(resolved, plan, inputs, dry_run)
     found += model_problems(resolved, inputs.model)

@@ -72,5 +72,5 @@ REVERSE_CURRICULUM = Recipe(
     program="ppo",
     kind="rollout",
     maker="openrlhf_ext.methods.reverse_curriculum_maker:ReverseCurriculumExperienceMaker",
-    method=lambda resolved, plan: StartStates(resolved.reverse_curriculum, plan.batch.start_states),
+    method=lambda resolved, plan: StartStates(resolved.reverse_curriculum, plan.batch.prompts_total),
 )
