@@ -199,7 +199,8 @@ def _disk(resolved: Resolved, model: ModelShape | None) -> Iterator[Problem]:
     path = Path(str(resolved.run.dir)).absolute()
     parent = next(p for p in [path, *path.parents] if p.exists())
     kept = resolved.whole("ckpt.max_num") + 1 if resolved.whole("ckpt.save_steps") != -1 else 0
-    needed = (kept + 0.3) * checkpoint_gib(model, resolved.precision)
+    models = 2 if resolved.text("algo.advantage.estimator") == "gae" else 1  # the critic is saved too
+    needed = (kept * models + 0.3) * checkpoint_gib(model, resolved.precision)
     free = shutil.disk_usage(parent).free / 2**30
     if needed > free:
         what = f"{kept} checkpoints and the model need about {needed:.1f} GiB, {parent} has {free:.1f} GiB free"
