@@ -1,18 +1,18 @@
 """Makes start states of the reverse curriculum from demonstrations: prompts that already hold the first k units of the gold solution.
 
 Each demonstration of L units is cut at k = min(L - 1, round(i * L / M)), i = 0 .. M - 1. mixed writes every pair (demonstration, stage i)
-once, shuffled; staged the same rows, the stage nearest the end first; plain only k = 0, the prompts of evaluation.
+once, shuffled; staged the same rows, the stage nearest the end first; plain only k = 0, the prompts of evaluation. --hold-out N keeps N
+demonstrations out of the rows and writes their questions beside OUT as .dev.jsonl; they are the same ones in every mode.
 """
 
 import argparse
 import json
-import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from openrlhf_ext.data.demonstrations import FORMS, Demonstrations, read_demonstrations
+from openrlhf_ext.data.demonstrations import FORMS, read_demonstrations
 from openrlhf_ext.data.prompts import TEMPLATES, render
 from openrlhf_ext.data.reverse import (
     MODES,
@@ -26,6 +26,8 @@ from openrlhf_ext.data.reverse import (
     token_ends,
 )
 from openrlhf_ext.prepare.arguments import at_least
+from openrlhf_ext.prepare.dev_split import hold_out
+from openrlhf_ext.prepare.row_lengths import Limits, batches
 from openrlhf_ext.prepare.tokenizers import load_tokenizer, open_tokenizer
 from openrlhf_ext.tasks import make_task
 from openrlhf_ext.tasks.base import Label
@@ -37,7 +39,7 @@ if TYPE_CHECKING:
 HELP = "start states that slide back along demonstrations"
 EXAMPLE = "--task gsm8k --demos gsm8k/train.jsonl --mode mixed --out data/gsm8k_mixed.jsonl"
 SHOWN = 20
-BATCH = 1000
+NO_LIMITS = Limits()
 
 
 @dataclass(frozen=True)
@@ -51,9 +53,12 @@ class Summary:
     too_long: tuple[str, ...]
     mixed: int
     repeats: int
+    held_out: int
 
     def lines(self) -> Iterator[str]:
         yield f"{self.rows} rows from {self.demonstrations} demonstrations"
+        if self.held_out:
+            yield f"{self.held_out} more demonstrations are held out: the .dev.jsonl beside it has their questions"
         if self.short:
             yield f"{self.short} demonstrations have fewer than 2 units: all their rows start from the question (k = 0)"
         if self.mixed:
@@ -82,6 +87,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="leave out and list rows whose input, completion and end token need more than N tokens (default: no limit)",
     )
+    parser.add_argument(
+        "--max-prompt-tokens",
+        type=at_least(1),
+        metavar="N",
+        help="the same for rows whose input alone needs more than N",
+    )
+    parser.add_argument(
+        "--hold-out", type=at_least(0), default=0, metavar="N", help="demonstrations kept for a dev split (default 0)"
+    )
     parser.add_argument("--seed", type=int, default=42)
 
 
@@ -96,7 +110,8 @@ def run(args: argparse.Namespace) -> None:
         template=args.template,
         tokenizer=args.tokenizer,
         system=args.system,
-        max_tokens=args.max_tokens,
+        limits=Limits(args.max_tokens, args.max_prompt_tokens),
+        held_out=args.hold_out,
         seed=args.seed,
     )
     first, *notes = summary.lines()
@@ -116,10 +131,13 @@ def build_reverse_curriculum(
     template: str = "plain",
     tokenizer: str | None = None,
     system: str = "",
-    max_tokens: int | None = None,
+    limits: Limits = NO_LIMITS,
+    held_out: int = 0,
     seed: int = 42,
 ) -> Summary:
     """Writes rows {"input", "label", "datasource", "stage", "prefix_units", "units", "id", "completion"}.
+
+    With ``held_out`` also the questions (k = 0) of that many other demonstrations, in the same form, to `dev_file(out)`.
 
     Raises ValueError for wrong options or demonstrations, all faults of the file listed, before anything is written.
     """
@@ -128,37 +146,43 @@ def build_reverse_curriculum(
     def accepts(solution: str, label: Label) -> bool:
         return verifier.verify(solution, label).correct
 
-    unit = unit or FORMS[task].unit
-    encoder = _encoder(tokenizer, unit, max_tokens)
+    cut = unit or FORMS[task].unit
+    encoder = _encoder(tokenizer, cut, limits)
     chat = load_tokenizer(tokenizer, template)
     found = read_demonstrations(task, Path(demos), accepts)
-    all_ends = _unit_ends(found.items, unit, encoder)
-    states = [
-        state
-        for demonstration, ends in zip(found.items, all_ends, strict=True)
-        for state in start_states(demonstration, ends, stages)
-    ]
-    rows = [
-        _row(state, render(state.demonstration.question, template, chat, system))
-        for state in arranged(states, mode, seed)
-    ]
-    kept, too_long = _within(rows, encoder, max_tokens)
+    training, dev = hold_out(found.items, held_out, seed)
+
+    def rows_of(demonstrations: Sequence[Demonstration], stages: int, mode: str) -> list[Row]:
+        pairs = zip(demonstrations, _unit_ends(demonstrations, cut, encoder), strict=True)
+        states = [state for demonstration, ends in pairs for state in start_states(demonstration, ends, stages)]
+        return [
+            _row(state, render(state.demonstration.question, template, chat, system))
+            for state in arranged(states, mode, seed)
+        ]
+
+    rows = rows_of(training, stages, mode)
+    kept, too_long = limits.within(rows, encoder)
+    dev_rows, dev_too_long = limits.within(rows_of(dev, 1, "plain"), encoder)
     if not kept:
-        raise ValueError(f"--max-tokens {max_tokens} leaves no row: {_some(too_long)}")
+        raise ValueError(f"{limits} leaves no row: {_some(too_long)}")
     write_jsonl(Path(out), kept)
-    return _summary(found, len(kept), sum(len(ends) < 2 for ends in all_ends), too_long)
-
-
-def _summary(found: Demonstrations, rows: int, short: int, too_long: Sequence[str]) -> Summary:
+    if dev_rows:
+        write_jsonl(dev_file(Path(out)), (row | {"datasource": task} for row in dev_rows))
     return Summary(
-        rows=rows,
-        demonstrations=len(found.items),
-        short=short,
+        rows=len(kept),
+        demonstrations=len(training),
+        short=len({row["id"] for row in rows if row["units"] in (0, 1)}),
         rejected=tuple(found.rejected),
-        too_long=tuple(too_long),
+        too_long=(*too_long, *dev_too_long),
         mixed=found.mixed,
         repeats=found.repeats,
+        held_out=len(dev_rows),
     )
+
+
+def dev_file(out: Path) -> Path:
+    """`mixed.jsonl` -> `mixed.dev.jsonl`."""
+    return out.with_name(f"{out.stem}.dev.jsonl")
 
 
 def _row(state: StartState, prompt: str) -> Row:
@@ -177,8 +201,8 @@ def _row(state: StartState, prompt: str) -> Row:
     }
 
 
-def _encoder(name: str | None, unit: str, max_tokens: int | None) -> "PreTrainedTokenizerBase | None":
-    if unit != "token" and max_tokens is None:
+def _encoder(name: str | None, unit: str, limits: Limits) -> "PreTrainedTokenizerBase | None":
+    if unit != "token" and not limits:
         return None
     if name is None:
         what = "--unit token" if unit == "token" else "--max-tokens"
@@ -201,45 +225,10 @@ def _unit_ends(
         ends_of = line_ends if unit == "line" else sentence_ends
         return [ends_of(text) for text in texts]
     ends: list[list[int]] = []
-    for batch in _batches(texts, "cutting"):
+    for batch in batches(texts, "cutting"):
         offsets = tokenizer(batch, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
         ends += [token_ends(text, spans) for text, spans in zip(batch, offsets, strict=True)]
     return ends
-
-
-def _within(
-    rows: list[Row], tokenizer: "PreTrainedTokenizerBase | None", max_tokens: int | None
-) -> tuple[list[Row], list[str]]:
-    """Rows whose prompt, gold completion and end token fit, and a line about each of the others."""
-    if tokenizer is None or max_tokens is None:
-        return rows, []
-    texts = [str(row[key]) for row in rows for key in ("input", "completion")]
-    counts = [
-        len(ids)
-        for batch in _batches(texts, "measuring")
-        for ids in tokenizer(batch, add_special_tokens=False)["input_ids"]
-    ]
-    kept, too_long = [], []
-    for row, prompt, completion in zip(rows, counts[::2], counts[1::2], strict=True):
-        if prompt + completion + 1 <= max_tokens:
-            kept.append(row)
-        else:
-            room = max(0, max_tokens - prompt)
-            too_long.append(f"{row['id']} stage {row['stage']} (prompt {prompt}, room {room}, needs {completion + 1})")
-    return kept, too_long
-
-
-def _batches(texts: list[str], doing: str) -> Iterator[list[str]]:
-    for at in range(0, len(texts), BATCH):
-        yield texts[at : at + BATCH]
-        done = min(at + BATCH, len(texts))
-        if sys.stderr.isatty():
-            print(
-                f"\r{doing}: {100 * done // len(texts)}%",
-                end="\n" if done == len(texts) else "",
-                file=sys.stderr,
-                flush=True,
-            )
 
 
 def _some(items: Iterable[str]) -> str:
