@@ -1,9 +1,10 @@
-"""Makes a small untrained Llama-shaped model (float32) with a word-level tokenizer for one task."""
+"""Makes a small untrained Llama-shaped model (float32) with a word-level tokenizer for one task, or a byte-level one for any text."""
 
 import argparse
 from pathlib import Path
 
 from openrlhf_ext.prepare.arguments import at_least
+from openrlhf_ext.prepare.byte_tokenizer import byte_level_tokenizer
 from openrlhf_ext.prepare.word_tokenizer import word_level_tokenizer
 from openrlhf_ext.tasks.chain import PIECES as CHAIN_PIECES
 from openrlhf_ext.tasks.game24.tokenizer import PIECES as GAME24_PIECES
@@ -11,13 +12,19 @@ from openrlhf_ext.tasks.game24.tokenizer import PIECES as GAME24_PIECES
 HELP = "a small untrained model for laptops and tests"
 EXAMPLE = "--out models/tiny --layers 4 --hidden 192 --heads 6"
 PIECES = {"game24": GAME24_PIECES, "chain": CHAIN_PIECES}
+ANY_TEXT = "text"
 ATOMIC_DIGITS = {"game24": 3, "chain": 1}
 MIN_HEAD_SIZE = 32  # vLLM's CPU attention fails on smaller heads at the first generation.
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, required=True, metavar="DIR")
-    parser.add_argument("--task", choices=tuple(PIECES), default="game24", help="whose texts the tokenizer is made for")
+    parser.add_argument(
+        "--task",
+        choices=(*PIECES, ANY_TEXT),
+        default="game24",
+        help=f"whose texts the tokenizer is made for; {ANY_TEXT}: any, a token per byte (default game24)",
+    )
     parser.add_argument("--layers", type=at_least(1), default=4)
     parser.add_argument("--hidden", type=at_least(1), default=192)
     parser.add_argument("--heads", type=at_least(1), default=6, help="hidden / heads must be a multiple of 32")
@@ -66,11 +73,13 @@ def build_tiny_model(
 ) -> int:
     """Writes a float32 checkpoint and its tokenizer to OUT; returns the number of parameters.
 
-    `atomic_digits`: integers of up to this many digits are one token (default 3 for game24, 1 for chain).
+    `atomic_digits`: integers of up to this many digits are one token (default 3 for game24, 1 for chain; not for text).
     `intermediate` defaults to 8/3 of hidden, rounded up to a multiple of 32.
     """
-    if task not in PIECES:
-        raise ValueError(f"task {task!r}: tiny models exist for {', '.join(PIECES)}")
+    if task not in (*PIECES, ANY_TEXT):
+        raise ValueError(f"task {task!r}: tiny models exist for {', '.join(PIECES)} and {ANY_TEXT}")
+    if task == ANY_TEXT and atomic_digits is not None:
+        raise ValueError(f"--atomic-digits {atomic_digits}: with --task {ANY_TEXT} every byte is a token; leave it out")
     kv_heads = heads if kv_heads is None else kv_heads
     check_shape(layers, hidden, heads, kv_heads)
     out = Path(out)
@@ -80,8 +89,10 @@ def build_tiny_model(
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    digits = ATOMIC_DIGITS[task] if atomic_digits is None else atomic_digits
-    tokenizer = word_level_tokenizer(PIECES[task], digits, max_length=context)
+    if task == ANY_TEXT:
+        tokenizer = byte_level_tokenizer(max_length=context)
+    else:
+        tokenizer = word_level_tokenizer(PIECES[task], atomic_digits or ATOMIC_DIGITS[task], max_length=context)
     config = LlamaConfig(
         vocab_size=len(tokenizer),
         hidden_size=hidden,

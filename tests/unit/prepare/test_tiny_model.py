@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from openrlhf_ext.prepare.byte_tokenizer import byte_level_tokenizer
 from openrlhf_ext.prepare.tiny_model import build_tiny_model
 from openrlhf_ext.prepare.word_tokenizer import word_level_tokenizer
 from openrlhf_ext.tasks.chain import PIECES as CHAIN_PIECES
@@ -136,3 +137,30 @@ def test_bad_shapes(tmp_path, shape, message):
 def test_a_model_is_not_replaced_by_accident(model_dir):
     with pytest.raises(ValueError, match="already holds a model"):
         build_tiny_model(model_dir, layers=1, hidden=64, heads=2)
+
+
+@pytest.fixture(scope="module")
+def byte_tokenizer():
+    return byte_level_tokenizer()
+
+
+@given(st.text(max_size=40))
+def test_any_text_survives_as_bytes(byte_tokenizer, text):
+    ids = ids_of(byte_tokenizer, text)
+    assert byte_tokenizer.decode(ids) == text
+    assert len(ids) == len(text.encode())
+    assert len(byte_tokenizer) == 258
+
+
+def test_a_model_for_any_text(tmp_path):
+    """It loads as it was saved, ends as OpenRLHF writes ends, and takes no number option."""
+    from transformers import AutoTokenizer
+
+    build_tiny_model(tmp_path / "m", task="text", layers=1, hidden=64, heads=2)
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "m")
+    text = "\u2019 costs 3\u20ac \u00d7 2\n#### 6"
+    assert tokenizer.decode(ids_of(tokenizer, text)) == text
+    assert ids_of(tokenizer, f"ab {tokenizer.eos_token}") == [*ids_of(tokenizer, "ab"), tokenizer.eos_token_id]
+    assert tokenizer.pad_token_id != tokenizer.eos_token_id
+    with pytest.raises(ValueError, match="every byte is a token"):
+        build_tiny_model(tmp_path / "n", task="text", atomic_digits=2)
