@@ -54,6 +54,8 @@ NOT_RUN = {
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.M | re.S)
 OURS = re.compile(r"(\w+=\S+ )*(openrlhf-ext|bash examples/|python benchmarks/)")
 FEW_PUZZLES, MANY_ROWS = 6, 300
+HUB_MODEL = "meta-llama/Llama-2-7b-hf"
+"""Its tokenizer is not here: the stand-in's counts and cuts."""
 
 
 def commands_of(page: Path) -> list[str]:
@@ -137,7 +139,7 @@ class Reader:
         elif words[:2] == ["prepare", "game24-traces"]:
             self.few_traces(words)
         else:
-            run_main(words)
+            run_main([str(self.chat_model) if word == HUB_MODEL else word for word in words])
 
     def few_traces(self, words: list[str]) -> None:
         """The same command on a few puzzles; the rows are repeated so that batches can be filled."""
@@ -162,6 +164,26 @@ class Reader:
             run.metrics(0, {"eval/test/accuracy": 0.25, "eval/test/count": 4})
             run.metrics(3, {"eval/test/accuracy": 0.5, "eval/test/count": 4, "train/loss": 1.0})
         shutil.copytree(start if start.is_dir() else self.chat_model, run.model, dirs_exist_ok=True)
+
+
+def released_data(folder: Path) -> None:
+    """What a reader of the reverse-curriculum page has downloaded, in the released forms: few and short rows."""
+    sums = [
+        {"question": f"{i} and 3?", "answer": f"{i}+3 = <<{i}+3={i + 3}>>{i + 3}\n#### {i + 3}"} for i in range(450)
+    ]
+    labels = ("yes", "no", "it is not possible to tell")
+    facts = [
+        {"instruction": f"Is {i} even?", "input": "", "output": f"It ends in {i % 10}. ### {labels[i % 2]}"}
+        for i in range(450)
+    ]
+    for name, rows in (("gsm8k", sums), ("mnli-r3", facts)):
+        place = folder / "data" / name
+        place.mkdir(parents=True)
+        for split, part in (("train", rows[:440]), ("test", rows[440:])):
+            if name == "gsm8k":
+                (place / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in part))
+            else:
+                (place / f"{split}.json").write_text(json.dumps(part))
 
 
 def run_main(words: list[str]) -> None:
@@ -233,6 +255,8 @@ def test_page(
         folder.mkdir()
     else:
         shutil.copytree(after_readme, folder, symlinks=True)
+    if page.name == "reverse_curriculum.md":
+        released_data(folder)
     reader = Reader(folder, chat_model, monkeypatch)
     for line in lines:
         reader.follow(line)
