@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+import math
+import os
 import re
 import shlex
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from openrlhf_ext import cli
+from openrlhf_ext.config.check import check, errors
 from openrlhf_ext.config.load import load
 from openrlhf_ext.settings import split_settings
 from openrlhf_ext.tasks import TASKS
@@ -178,6 +182,57 @@ def test_the_wrong_cluster_is_noticed(
     words = ["train", "reverse-curriculum", "--config", str(config("reverse_curriculum_mnli_paper")), "--dry-run"]
     assert cli.main([*words, "--cluster", "1x4"]) == 2
     assert "8" in capsys.readouterr().err
+
+
+def called(folder: Path, script: str, *words: str, **variables: str) -> list[list[str]]:
+    """What a training script submits, in a folder with stand-ins for its programs."""
+    stubs = folder / "stubs"
+    stubs.mkdir(exist_ok=True)
+    (stubs / "ray").write_text('#!/usr/bin/env bash\nprintf "%s\\0" "$@" $\'\\n\' >>"$CALLS"\n')
+    (stubs / "ray").chmod(0o755)
+    if not (folder / "examples").exists():
+        (folder / "examples").symlink_to(ROOT / "examples")
+    calls = folder / "calls"
+    calls.write_text("")
+    environment = os.environ | {"PATH": f"{stubs}:{os.environ['PATH']}", "CALLS": str(calls)} | variables
+    subprocess.run(["bash", f"examples/scripts/{script}", *words], cwd=folder, env=environment, check=True, timeout=60)
+    return [call.split("\0")[7:] for call in calls.read_text().split("\0\n\0") if call]
+
+
+def mixed_rows(folder: Path, task: str, count: int) -> None:
+    (folder / "data" / task).mkdir(parents=True)
+    (folder / "data" / task / "mixed.jsonl").write_text("{}\n" * count)
+
+
+@pytest.mark.parametrize("mode", ["mixed", "staged", "plain", "adaptive"])
+def test_every_mode_gets_the_same_rollouts(mode: str, tmp_path: Path) -> None:
+    """6400 rows in batches of 64: 100 steps a pass, 5 passes, 100 of the 500 steps warm-up, 6400 start states a stage."""
+    mixed_rows(tmp_path, "mnli-r3", 6400)
+    sft, ppo = called(tmp_path, "train_reverse_curriculum_others.sh", "mnli-r3", "--run.seed", "7", MODE=mode)
+    assert sft[:2] == ["train", "sft"] and ppo[:2] == ["train", "reverse-curriculum"]
+    settings = dict(split_settings(ppo[2:], {"--config"})[1])
+    assert settings["reverse_curriculum.mode"] == mode
+    assert settings["reverse_curriculum.max_steps"] == "500"
+    assert settings["eval.steps"] == settings["ckpt.save_steps"] == "100"
+    assert math.ceil(500 * float(settings["actor.lr_warmup_ratio"])) == 100
+    assert settings["critic.lr_warmup_ratio"] == settings["actor.lr_warmup_ratio"]
+    assert settings.get("reverse_curriculum.budgets") == ("6400,6400,6400,6400,6400" if mode == "staged" else None)
+    assert settings["run.seed"] == "7" and "run.seed" not in dict(split_settings(sft[2:], {"--config"})[1])
+    assert settings["run.dir"] == f"runs/{mode}-mnli-r3"
+    resolved = load("reverse-curriculum", str(ROOT / ppo[3]), list(settings.items()))
+    assert errors(check(resolved)) == []
+
+
+def test_mathematics_makes_ten_passes_and_keeps_its_sft_model(tmp_path: Path) -> None:
+    """37,365 rows in batches of 32: 1167 steps a pass, 11,676 in ten. An SFT model that is there serves again."""
+    mixed_rows(tmp_path, "gsm8k", 37_365)
+    assert len(called(tmp_path, "train_reverse_curriculum_math.sh", "gsm8k")) == 2
+    (tmp_path / "runs/sft-gsm8k/model").mkdir(parents=True)
+    (tmp_path / "runs/sft-gsm8k/model/config.json").write_text("{}")
+    (ppo,) = called(tmp_path, "train_reverse_curriculum_math.sh", "gsm8k", MODE="plain")
+    settings = dict(split_settings(ppo[2:], {"--config"})[1])
+    assert (settings["reverse_curriculum.max_steps"], settings["eval.steps"]) == ("11676", "1167")
+    assert settings["actor.model_name_or_path"] == "runs/sft-gsm8k/model"
 
 
 def word_problems(path: Path, count: int) -> None:
