@@ -9,6 +9,7 @@ PATH=$PWD/.venv/bin:$PATH
 
 TASK=${1:-}
 DATA=${DATA:-data/$TASK}
+GSM8K=${GSM8K:-data/gsm8k} # where gsm8k-program takes its questions from
 HOLD_OUT=${HOLD_OUT:-100} # demonstrations of the dev split
 MODEL=${MODEL:-meta-llama/Llama-2-7b-hf} # whose tokens are counted and, by some tasks, cut
 case $TASK in # tokens of prompt and answer, of the prompt alone, of a record of SFT
@@ -20,10 +21,15 @@ case $TASK in # tokens of prompt and answer, of the prompt alone, of a record of
     *) sed -n 4p "${BASH_SOURCE[0]}" >&2 && exit 2 ;;
 esac
 
+if [ "$TASK" = gsm8k-program ] && [ ! -e "$DATA/train.jsonl" ]; then
+    openrlhf-ext prepare programs --task gsm8k --in "$GSM8K/train.jsonl" --out "$DATA/train.jsonl"
+fi
 demos=$DATA/train.jsonl
-if [ ! -e "$demos" ]; then demos=$DATA/train.json; fi
+if [ ! -e "$demos" ] && [ -e "$DATA/train.json" ]; then demos=$DATA/train.json; fi
+questions=$DATA
+if [ "$TASK" = gsm8k-program ]; then questions=$GSM8K; fi
 rows=(--task "$TASK" --demos "$demos" --template alpaca --tokenizer "$MODEL" --hold-out "$HOLD_OUT" --max-prompt-tokens "${lengths[1]}")
 
 openrlhf-ext prepare reverse-curriculum "${rows[@]}" --max-tokens "${lengths[0]}" --out "$DATA/mixed.jsonl"
 openrlhf-ext prepare reverse-curriculum "${rows[@]}" --max-tokens "${lengths[2]}" --mode plain --out "$DATA/plain.jsonl"
-openrlhf-ext prepare prompts --task "$TASK" --in "$DATA" --split test --template alpaca --out "$DATA/test_prompts.jsonl"
+openrlhf-ext prepare prompts --task "$TASK" --in "$questions" --split test --template alpaca --out "$DATA/test_prompts.jsonl"
