@@ -69,10 +69,10 @@ class Confinement:
             kernel.setns(self._own_processes, kernel.CLONE_NEWPID)
         return child
 
-    def enter(self, limits: Limits, keep: int) -> None:
-        """Called in the program's own process, which keeps the descriptor ``keep``; there is no way back."""
+    def enter(self, limits: Limits, keep: int, output: int | None = None) -> None:
+        """Called in the program's own process, which keeps the descriptor ``keep`` and prints into ``output``; there is no way back."""
         os.setsid()
-        self._leave_descriptors(keep)
+        self._leave_descriptors(keep, output)
         self._limit(limits)
         if "empty root" in self.active:
             os.chroot(".")
@@ -87,11 +87,11 @@ class Confinement:
         if "seccomp" in self.active:
             seccomp.install(self._filter)
 
-    def _leave_descriptors(self, keep: int) -> None:
+    def _leave_descriptors(self, keep: int, output: int | None) -> None:
         os.fchdir(self._empty)
         null = os.open("/dev/null", os.O_RDWR)
-        for standard in (0, 1, 2):
-            os.dup2(null, standard)
+        for standard, source in ((0, null), (1, output or null), (2, output or null)):
+            os.dup2(source, standard)
         kept = {0, 1, 2, keep} | ({self._ruleset} - {-1})
         for number in map(int, os.listdir("/proc/self/fd")):
             if number not in kept:

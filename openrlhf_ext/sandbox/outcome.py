@@ -2,7 +2,9 @@
 
 from dataclasses import asdict, dataclass
 
-STATUSES = ("ok", "error", "time", "memory", "killed")
+STATUSES = ("ok", "error", "time", "memory", "output", "killed")
+MAX_OUTPUT = 65536
+"""Bytes that a program may print, to both streams together."""
 LAYERS = ("seccomp", "landlock", "pid namespace", "network namespace", "ipc namespace", "empty root", "other user")
 """What the kernel can be asked for, beside the limits (rlimits, wall clock, process sweep), which are always there."""
 
@@ -32,7 +34,8 @@ class Limits:
 class Outcome:
     """How a program ended. ``number`` is what `solution()` returned, in the digits of `repr(float)`; None unless ok.
 
-    status: ok; error (it raised, or returned no finite number); time (CPU or wall limit); memory; killed (by a signal, or it ended itself).
+    status: ok; error (it raised, or returned no finite number); time (CPU or wall limit); memory; output (it printed more
+    than `MAX_OUTPUT` bytes); killed (by a signal, for a forbidden system call, or it ended itself).
     """
 
     status: str

@@ -20,10 +20,10 @@ NUMBER = re.compile(rb"=(-?[0-9]+\.[0-9]+(?:e[-+][0-9]+)?|-?[0-9]+e[-+][0-9]+)")
 FAULT = re.compile(rb"!([^\n]*)", re.DOTALL)
 
 
-def run_program(text: str, limits: Limits, confinement: Confinement, pipe: int) -> None:
+def run_program(text: str, limits: Limits, confinement: Confinement, pipe: int, output: int) -> None:
     """Never returns. Exit code 0 = a line was said, 3 = the process could not be confined, and the pipe says why."""
     try:
-        confinement.enter(limits, pipe)
+        confinement.enter(limits, pipe, output)
     except BaseException as error:
         os.write(pipe, f"{type(error).__name__}: {error}"[:MAX_LINE].encode(errors="replace"))
         os._exit(3)

@@ -1,12 +1,14 @@
-"""The filter of system calls that a program runs under: a short list is allowed, everything else fails with EPERM.
+"""The filter of system calls that a program runs under.
 
-What is allowed: reading and writing descriptors it already has, memory, signals of its own, the clock, exit. What is not: opening any file,
-sockets, processes and threads, signals to others, sleeping, changing limits or users.
+Allowed: reading and writing the descriptors it has, memory, the clock, exit. Refused with EPERM: what an ordinary library may try on its
+way and can do without, such as looking for a file, opening one to read, sleeping. Anything else kills: opening a file to write, sockets,
+processes and threads, signals and their handlers, changing limits or users.
 Numbers from asm/unistd_64.h and asm-generic/unistd.h; the layout of the filter from linux/filter.h and linux/seccomp.h.
 """
 
 import ctypes
 import errno
+import os
 import platform
 import struct
 
@@ -25,7 +27,6 @@ ALLOWED: dict[str, tuple[int, int]] = {
     "mprotect": (10, 226),
     "munmap": (11, 215),
     "brk": (12, 214),
-    "rt_sigaction": (13, 134),
     "rt_sigprocmask": (14, 135),
     "rt_sigreturn": (15, 139),
     "sched_yield": (24, 124),
@@ -52,10 +53,39 @@ ALLOWED: dict[str, tuple[int, int]] = {
     "membarrier": (324, 283),
     "rseq": (334, 293),
 }
-"""Name -> number on x86_64 and aarch64."""
+REFUSED: dict[str, tuple[int, int]] = {
+    "stat": (4, -1),
+    "lstat": (6, -1),
+    "poll": (7, -1),
+    "ioctl": (16, 29),
+    "pread64": (17, 67),
+    "access": (21, -1),
+    "select": (23, -1),
+    "dup": (32, 23),
+    "nanosleep": (35, 101),
+    "fcntl": (72, 25),
+    "getcwd": (79, 17),
+    "readlink": (89, -1),
+    "getrlimit": (97, 163),
+    "sysinfo": (99, 179),
+    "sched_getaffinity": (204, 123),
+    "getdents64": (217, 61),
+    "clock_nanosleep": (230, 115),
+    "newfstatat": (262, 79),
+    "readlinkat": (267, 78),
+    "faccessat": (269, 48),
+    "pselect6": (270, 72),
+    "ppoll": (271, 73),
+    "prlimit64": (302, 261),
+    "statx": (332, 291),
+    "faccessat2": (439, 439),
+}
+"""Both: name -> number on x86_64 and aarch64, -1 where it does not exist."""
+OPENAT = (257, 56)
+WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 
-_LOAD_WORD, _JUMP_IF_EQUAL, _RETURN = 0x20, 0x15, 0x06
-_NUMBER, _ARCHITECTURE = 0, 4  # offsets in struct seccomp_data
+_LOAD_WORD, _JUMP_IF_EQUAL, _JUMP_IF_ANY_BIT, _RETURN = 0x20, 0x15, 0x45, 0x06
+_NUMBER, _ARCHITECTURE, _THIRD_ARGUMENT = 0, 4, 32  # offsets in struct seccomp_data; the low half of the argument
 _ALLOW, _FAIL, _KILL = 0x7FFF_0000, 0x0005_0000, 0x8000_0000
 _SECCOMP_MODE_FILTER = 2
 
@@ -72,9 +102,18 @@ def build_filter(machine: str | None = None) -> bytes:
         (_RETURN, 0, 0, _KILL),
         (_LOAD_WORD, 0, 0, _NUMBER),
     ]
-    for numbers in ALLOWED.values():
-        steps += [(_JUMP_IF_EQUAL, 0, 1, numbers[column]), (_RETURN, 0, 0, _ALLOW)]
-    steps.append((_RETURN, 0, 0, _FAIL | errno.EPERM))
+    refuse = (_RETURN, 0, 0, _FAIL | errno.EPERM)
+    for calls, answer in ((ALLOWED, (_RETURN, 0, 0, _ALLOW)), (REFUSED, refuse)):
+        for numbers in calls.values():
+            if numbers[column] >= 0:
+                steps += [(_JUMP_IF_EQUAL, 0, 1, numbers[column]), answer]
+    steps += [
+        (_JUMP_IF_EQUAL, 0, 3, OPENAT[column]),
+        (_LOAD_WORD, 0, 0, _THIRD_ARGUMENT),
+        (_JUMP_IF_ANY_BIT, 1, 0, WRITING),
+        refuse,
+        (_RETURN, 0, 0, _KILL),
+    ]
     return b"".join(struct.pack("HBBI", *step) for step in steps)
 
 

@@ -6,8 +6,6 @@ It speaks with one client over one socket: a length, then JSON. It ends when the
 import contextlib
 import gc
 import os
-import resource
-import select
 import signal
 import socket
 import time
@@ -17,14 +15,12 @@ from pathlib import Path
 
 from openrlhf_ext.sandbox.confine import Confinement
 from openrlhf_ext.sandbox.modules import MODULES, load
-from openrlhf_ext.sandbox.outcome import LAYERS, Limits, Outcome, SandboxError
+from openrlhf_ext.sandbox.outcome import LAYERS, MAX_OUTPUT, Limits, Outcome, SandboxError
 from openrlhf_ext.sandbox.program import FAULT, MAX_LINE, NO_MEMORY, NUMBER, READY, run_program
+from openrlhf_ext.sandbox.watch import Seen, watch
 from openrlhf_ext.sandbox.wire import receive, send
 
 SWEEP_SECONDS = 5.0
-SECONDS_PER_LOOK = 0.25
-"""At most this long between two looks at a program's CPU time (a program of several threads uses it faster than time passes)."""
-_CPUCLOCK_SCHED = 2
 
 
 def main(descriptor: int, layers: Sequence[str] = LAYERS, modules: Sequence[str] = MODULES) -> None:
@@ -47,82 +43,56 @@ def run_confined(request: dict[str, object], confinement: Confinement, control: 
     """One program, from its fork to the end of everything it started. `{"fault": ...}` where no verdict about it can be given."""
     limits = Limits(**request["limits"])  # type: ignore[arg-type]
     try:
-        return asdict(_watch(str(request["program"]), limits, confinement, control))
+        return asdict(_run(str(request["program"]), limits, confinement, control))
     except (OSError, SandboxError) as error:
         return {"fault": f"{type(error).__name__}: {error}"}
 
 
-def _watch(text: str, limits: Limits, confinement: Confinement, control: socket.socket) -> Outcome:
-    read, write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+def _run(text: str, limits: Limits, confinement: Confinement, control: socket.socket) -> Outcome:
+    result, result_end = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+    output, output_end = os.pipe2(os.O_CLOEXEC)
+    os.set_blocking(output, False)
     try:
         child = confinement.fork()
         if child == 0:
-            run_program(text, limits, confinement, write)
+            run_program(text, limits, confinement, result_end, output_end)
     finally:
-        os.close(write)
+        os.close(result_end)
+        os.close(output_end)
     watched = os.pidfd_open(child)
     try:
-        said, too_long = _listen(child, read, watched, limits, control)
+        seen = watch(child, watched, result, output, limits, control)
         signal.pidfd_send_signal(watched, signal.SIGKILL)
         _, status, used = os.wait4(child, 0)
-        said += _rest(read, MAX_LINE + 1 - len(said))
+        seen.read(result, output)
     finally:
-        os.close(watched)
-        os.close(read)
+        for descriptor in (watched, result, output):
+            os.close(descriptor)
         _sweep()
-    return _judge(said, os.waitstatus_to_exitcode(status), used, too_long, limits)
+    return _judge(seen, os.waitstatus_to_exitcode(status), used.ru_utime + used.ru_stime, limits)
 
 
-def _listen(child: int, read: int, watched: int, limits: Limits, control: socket.socket) -> tuple[bytes, str]:
-    """(what the program said, which limit of time it passed or ""). The client going away ends everything."""
-    deadline = time.monotonic() + limits.wall_seconds
-    cpu_clock = (~child << 3) | _CPUCLOCK_SCHED  # what clock_getcpuclockid(3) computes
-    said, poll = b"", select.poll()
-    for descriptor, events in ((read, select.POLLIN), (watched, select.POLLIN), (control.fileno(), select.POLLRDHUP)):
-        poll.register(descriptor, events)
-    while True:
-        cpu_left, wall_left = limits.cpu_seconds - time.clock_gettime(cpu_clock), deadline - time.monotonic()
-        if cpu_left <= 0:
-            return said, f"more than {limits.cpu_seconds:g} s of CPU time"
-        if wall_left <= 0:
-            return said, f"more than {limits.wall_seconds:g} s of wall time"
-        ready = dict(poll.poll(1000 * max(0.001, min(cpu_left, wall_left, SECONDS_PER_LOOK))))
-        if control.fileno() in ready:
-            os._exit(0)  # the program dies with its parent
-        if read in ready:
-            said += _rest(read, MAX_LINE + 1 - len(said))
-            if len(said) > MAX_LINE:
-                return said, ""
-            if ready[read] & select.POLLHUP:
-                poll.unregister(read)
-        if watched in ready:
-            return said, ""
-
-
-def _rest(read: int, room: int) -> bytes:
-    try:
-        return os.read(read, room) if room > 0 else b""
-    except BlockingIOError:
-        return b""
-
-
-def _judge(said: bytes, code: int, used: resource.struct_rusage, too_long: str, limits: Limits) -> Outcome:
+def _judge(seen: Seen, code: int, cpu_seconds: float, limits: Limits) -> Outcome:
+    said = seen.said
     if not said.startswith(READY):
-        raise SandboxError(
-            f"the process of the program did not get ready ({too_long or f'it ended with {code}'}): {said.decode(errors='replace')}"
-        )
-    if too_long or (code == -signal.SIGKILL and used.ru_utime + used.ru_stime >= limits.cpu_seconds):
-        return Outcome("time", detail=too_long or f"more than {limits.cpu_seconds:g} s of CPU time")
-    line = said[len(READY) :]
-    if len(said) > MAX_LINE:
-        return Outcome("killed", detail="it wrote into the pipe of its result")
-    number, fault = NUMBER.fullmatch(line), FAULT.fullmatch(line)
+        why = seen.too_long or f"it ended with {code}"
+        raise SandboxError(f"the process of the program did not get ready ({why}): {said.decode(errors='replace')}")
+    if seen.too_long or (code == -signal.SIGKILL and cpu_seconds >= limits.cpu_seconds):
+        return Outcome("time", detail=seen.too_long or f"more than {limits.cpu_seconds:g} s of CPU time")
+    if seen.printed > MAX_OUTPUT:
+        return Outcome("output", detail=f"it printed more than {MAX_OUTPUT} bytes")
+    number, fault = NUMBER.fullmatch(said, len(READY)), FAULT.fullmatch(said, len(READY))
     if code == 0 and number:
         return Outcome("ok", number[1].decode())
-    if code == 0 and fault:
+    if code == 0 and fault and len(said) <= MAX_LINE:
         memory = fault[1].startswith(NO_MEMORY.encode())
         return Outcome("memory" if memory else "error", detail=fault[1].decode("ascii", "replace"))
-    return Outcome("killed", detail=f"it ended with {code} and no result")
+    what = (
+        "it used a system call that no program needs"
+        if code == -signal.SIGSYS
+        else f"it ended with {code} and no result"
+    )
+    return Outcome("killed", detail=what)
 
 
 def _sweep() -> None:

@@ -7,6 +7,7 @@ from openrlhf_ext.tasks.game24.task import Game24
 from openrlhf_ext.tasks.marked_label import MarkedLabel
 from openrlhf_ext.tasks.math_word import WordProblem
 from openrlhf_ext.tasks.options import did_you_mean
+from openrlhf_ext.tasks.program import Program
 
 __all__ = ["TASKS", "LabelError", "Task", "Verdict", "make_task"]
 
@@ -17,6 +18,8 @@ TASKS: dict[str, Callable[[str, Mapping[str, object]], Task]] = {
     "mawps": WordProblem,
     "math": WordProblem,
     "chain": WordProblem,
+    "gsm8k-program": Program,
+    "svamp-program": Program,
     "mnli-r3": MarkedLabel,
     "snli-r3": MarkedLabel,
     "race": MarkedLabel,
