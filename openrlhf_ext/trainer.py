@@ -261,9 +261,9 @@ class RolloutTrainer(BasePPOTrainer):
         state = read_state(checkpoint)
         refs = self._trained_groups("load_state", str(checkpoint))
         wait_for(refs, f"loading {checkpoint.name}", self.schedule.step_timeout)
+        self.method.load_state_dict(state["method"])
         self.stream.load_state_dict(state["stream"])
         self.source.groups_total = state["groups_total"]
-        self.method.load_state_dict(state["method"])
         self._best = state["best"]
         self.kl_ctl.value = state["kl_coefficient"]
         self.run.rewind(state["step"])

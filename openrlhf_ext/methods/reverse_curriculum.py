@@ -60,6 +60,16 @@ class StartStates(RolloutMethod):
         if self.stage_stream is not None:
             observe(self.stage_stream.schedule, rollout.rows, self.stages)
 
+    def state_dict(self) -> dict:
+        return {"mode": self.options.mode}
+
+    def load_state_dict(self, state: dict) -> None:
+        before = state.get("mode", self.options.mode)
+        if before != self.options.mode:
+            raise ValueError(
+                f"the checkpoint was written in mode {before}, this run is in mode {self.options.mode}: resume with the same"
+            )
+
     def metrics(self, rollout: Rollout) -> dict[str, float]:
         found = stage_metrics(rollout.rows, self.stages)
         if self.stage_stream is not None:

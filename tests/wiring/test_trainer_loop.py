@@ -1,197 +1,33 @@
-"""The whole loop of a rollout method with its workers played: what is recorded, when, and that a stop at any point loses nothing.
-
-The stream, the source, the experience maker, the run directory and the checkpoints are the real ones; policy, reference and engines
-answer with plain values, and every step takes a few milliseconds.
-"""
+"""The loop that all rollout methods share, with GRPO in it: what is recorded, when, and that a stop at any point loses nothing."""
 
 from __future__ import annotations
 
-import io
-import json
 import os
 import signal
-from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
-import ray
-import torch
 
-from openrlhf_ext import trainer as trainer_module
-from openrlhf_ext.config.schema import Grpo
 from openrlhf_ext.evaluate.heldout import HeldOut
-from openrlhf_ext.methods.grpo import GroupRelative
-from openrlhf_ext.methods.grpo_maker import GrpoExperienceMaker
-from openrlhf_ext.record.progress import Progress
-from openrlhf_ext.record.run_dir import RunDir, read_events, read_metrics
-from openrlhf_ext.rollout import source as source_module
+from openrlhf_ext.record.run_dir import read_events, read_metrics
 from openrlhf_ext.rollout.prompts import Prompt, PromptStream
-from openrlhf_ext.rollout.source import RolloutSource, SamplingOptions
+from openrlhf_ext.rollout.source import SamplingOptions
 from openrlhf_ext.tasks import make_task
-from openrlhf_ext.trainer import Interrupted, RolloutTrainer, Schedule
-from tests.wiring import samples
-
-STEPS, BATCH, SAMPLES, ROWS = 6, 2, 3, 5
-OPTIONS = SamplingOptions(
-    temperature=1.0, top_p=0.9, max_new_tokens=4, min_new_tokens=1, samples_per_prompt=SAMPLES, max_len=16
+from openrlhf_ext.trainer import Interrupted
+from tests.wiring.loop import (
+    BATCH,
+    ROWS,
+    SAMPLES,
+    STEPS,
+    Killed,
+    comparable,
+    kill_at,
+    problem_ids,
+    run,
+    state,
 )
 
-
-class Killed(BaseException):
-    """Like SIGKILL: nothing of the run's own handling runs."""
-
-
-class Workers:
-    """The ranks of a group: a number of updates as their whole state."""
-
-    def __init__(self, before: Callable[[str], None]) -> None:
-        self.before, self.updates, self.temperatures, self.calls = before, 0, [], []
-
-    def async_run_method(self, method_name: str, *args: object, **kwargs: object) -> list[object]:
-        self.calls.append(method_name)
-        self.before(method_name)
-        return [getattr(self, method_name)(*args, **kwargs)]
-
-    def async_run_method_batch(self, method_name: str, **batches: list) -> list[object]:
-        self.before(method_name)
-        if method_name == "append":
-            return []
-        return [[torch.full(mask.shape, -0.5) for mask in batches["action_mask"]]]
-
-    def fit(self, kl_ctl: float) -> dict:
-        self.updates += 1
-        return {"policy_loss": 0.1 * self.updates, "actor_lr": 1.0 / self.updates, "kl": 0.0}
-
-    def sync_engines(self) -> int:
-        return 26
-
-    def set_temperature(self, value: float) -> None:
-        self.temperatures.append(value)
-
-    def save_state(self, directory: str, client_state: dict) -> None:
-        self.before("half saved")
-        (Path(directory) / "policy.json").write_text(json.dumps({"updates": self.updates} | client_state))
-
-    def load_state(self, directory: str) -> dict:
-        state = json.loads((Path(directory) / "policy.json").read_text())
-        self.updates = state["updates"]
-        return state
-
-    def save_hf(self, directory: str) -> None:
-        Path(directory).mkdir(parents=True)
-        self.before("half exported")
-        (Path(directory) / "model.safetensors").write_text(str(self.updates))
-
-
-class Engine:
-    """Grades by prompt and sample alone, so that any two runs over the same prompts earn the same."""
-
-    def __init__(self, before: Callable[[str], None]) -> None:
-        self.before, self.asked = before, []
-        self.generate_responses = SimpleNamespace(remote=self._generate)
-
-    def _generate(self, *, prompt, label, sampling_params, max_length, hf_tokenizer, num_samples) -> list[dict]:
-        self.asked.append((prompt, num_samples, sampling_params.temperature, sampling_params.top_p))
-        self.before("generate")
-        number = int(prompt)
-        return [self._response(prompt, label, i, (number * (i + 1)) % 4 / 4) for i in range(num_samples)]
-
-    def _response(self, prompt: str, label: str, sample: int, reward: float) -> dict:
-        length = 1 + (int(prompt) + sample) % 3
-        return {
-            "prompt": prompt,
-            "label": label,
-            "text": "#### 7" if sample == 0 else "#### 8",
-            "observation_tokens": [5, 6, *[4] * length],
-            "action_ranges": [(2, 2 + length)],
-            "rollout_log_probs": [0.0, 0.0, *[-0.5] * length],
-            "reward": reward,
-            "scores": float(reward > 0.5),
-            "truncated": False,
-            "verifier_error": None,
-            "extra_logs": {"correct": float(reward > 0.5), "verifier_error": 0.0},
-        }
-
-
-@pytest.fixture(autouse=True)
-def ray_without_a_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ray, "put", lambda value: value)
-    monkeypatch.setattr(ray, "get", lambda refs: refs)
-    for module in (trainer_module, source_module):
-        monkeypatch.setattr(module, "wait_for", lambda refs, what, seconds: list(refs))
-
-
-def run(
-    folder: Path,
-    *,
-    before: Callable[[str], None] = lambda name: None,
-    resume: bool = False,
-    heldout: Sequence[HeldOut] = (),
-    options: SamplingOptions = OPTIONS,
-    **schedule: object,
-) -> tuple[RolloutTrainer, Workers, Engine]:
-    """A run to its end; with ``resume`` it goes on in ``folder``."""
-    args = samples.arguments(
-        algo__kl__target=None,
-        algo__kl__init_coef=0.01,
-        ckpt__best_metric_key=None,
-        critic__freezing_steps=-1,
-        ds__enable_sleep=False,
-        logger__tensorboard_dir=None,
-        logger__wandb__key=None,
-        rollout__batch_size=BATCH,
-        rollout__n_samples_per_prompt=SAMPLES,
-        train__colocate_all=False,
-        train__colocate_actor_ref=False,
-        train__colocate_critic_reward=False,
-        vllm__enable_sleep=False,
-    )
-    workers, engine = Workers(before), Engine(before)
-    rows = [Prompt(i, str(i), '{"answer": "7"}', "chain") for i in range(ROWS)]
-    strategy = SimpleNamespace(args=args)
-    tokenizer = SimpleNamespace(pad_token_id=0, decode=lambda ids, **_: ["text"])
-    owned = RunDir.create(folder, "run: {}\n", {}, resume=resume)
-    made = RolloutTrainer(
-        strategy=strategy,
-        actor_group=workers,
-        reference_group=Workers(lambda name: None),
-        critic_group=None,
-        engines=[engine],
-        tokenizer=tokenizer,
-        source=RolloutSource(strategy, PromptStream(rows, seed=1), tokenizer, [engine], task_name="chain"),
-        sampling=options,
-        schedule=Schedule(**{"steps": STEPS, "save_every": 2, "keep_checkpoints": 2} | schedule),
-        heldout=heldout,
-        run=owned,
-        progress=Progress(STEPS, "test", stream=io.StringIO()),
-        maker_class=GrpoExperienceMaker,
-        method=GroupRelative(Grpo(max_momentum=0.2)),
-    )
-    with owned:
-        made.fit()
-    return made, workers, engine
-
-
-def problem_ids(folder: Path) -> dict[int, list[int]]:
-    """Step -> problem ids of its groups, from the kept rollouts."""
-    found = {}
-    for path in sorted((folder / "rollouts").glob("step_*.jsonl")):
-        rows = [json.loads(line) for line in path.read_text().splitlines()]
-        found[rows[0]["step"]] = [row["problem_id"] for row in rows[::SAMPLES]]
-    return found
-
-
-def comparable(folder: Path) -> list[dict]:
-    """Metric rows without what depends on the clock or the machine."""
-    volatile = ("time", "memory/")
-    return [
-        {k: v for k, v in row.items() if not k.startswith(volatile)} for row in read_metrics(folder / "metrics.jsonl")
-    ]
-
-
-def state(folder: Path) -> dict:
-    return json.loads(max((folder / "checkpoints").glob("step_*/trainer.json")).read_text())
+pytestmark = pytest.mark.usefixtures("ray_without_a_cluster")
 
 
 def test_a_run_records_every_step_and_keeps_the_newest_checkpoints(tmp_path: Path) -> None:
@@ -232,15 +68,8 @@ KILLS = [
 @pytest.mark.parametrize(("where", "time"), KILLS)
 def test_a_run_killed_anywhere_and_resumed_equals_one_that_was_not(tmp_path: Path, where: str, time: int) -> None:
     whole, workers, _ = run(tmp_path / "whole")
-    seen = []
-
-    def kill(name: str) -> None:
-        seen.append(name)
-        if name == where and seen.count(name) == time:
-            raise Killed
-
     with pytest.raises(Killed):
-        run(tmp_path / "killed", before=kill)
+        run(tmp_path / "killed", before=kill_at(where, time))
     assert len(read_metrics(tmp_path / "killed" / "metrics.jsonl")) < STEPS
     resumed, later, _ = run(tmp_path / "killed", resume=True)
     assert problem_ids(tmp_path / "killed") == problem_ids(tmp_path / "whole")
