@@ -9,11 +9,8 @@ Imported late: it pulls in torch, Ray, vLLM and OpenRLHF.
 
 from __future__ import annotations
 
-import contextlib
-import shutil
-import signal
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -22,7 +19,6 @@ import torch
 from openrlhf.trainer.ppo_trainer import BasePPOTrainer
 from openrlhf.trainer.ppo_utils.experience import Experience
 
-from openrlhf_ext.checkpoint import latest_checkpoint, read_state, save_checkpoint
 from openrlhf_ext.evaluate.heldout import HeldOut
 from openrlhf_ext.losses.normalise import temperature_at
 from openrlhf_ext.memory_use import process_gib, tree_gib
@@ -32,32 +28,30 @@ from openrlhf_ext.record.run_dir import RunDir
 from openrlhf_ext.rollout.deadline import wait_for
 from openrlhf_ext.rollout.prompts import Prompt, Stream
 from openrlhf_ext.rollout.source import Rollout, RolloutSource, SamplingOptions
+from openrlhf_ext.training_loop import Calendar, Interrupted, TrainingLoop
+
+__all__ = ["Interrupted", "RolloutTrainer", "Schedule"]
 
 
 @dataclass(frozen=True)
-class Schedule:
-    """When what happens, in steps (one step = one rollout batch). 0 switches off."""
+class Schedule(Calendar):
+    """The calendar of a run with engines; one step = one rollout batch."""
 
-    steps: int
     eval_every: int = 0
     eval_at_start: bool = True
     eval_at_end: bool = True
     keep_best: bool = False
     """Keep the policy of the best evaluation, by greedy accuracy on the first held-out set."""
-    save_every: int = 0
-    keep_checkpoints: int = 3
     keep_rollouts_every: int = 1
     final_temperature: float | None = None
     sync_timeout: float = 600.0
-    step_timeout: float = 3600.0
 
 
-class Interrupted(KeyboardInterrupt):
-    """The run was asked to stop and has saved its state."""
+class RolloutTrainer(TrainingLoop, BasePPOTrainer):
+    """One run of a rollout method; the loop around its steps is `TrainingLoop.fit`."""
 
-
-class RolloutTrainer(BasePPOTrainer):
-    """One run of a rollout method. ``fit`` is the whole loop and can be read in one sitting."""
+    phases = ("generate", "experience", "train", "sync")
+    schedule: Schedule
 
     def __init__(
         self,
@@ -82,13 +76,11 @@ class RolloutTrainer(BasePPOTrainer):
             actor_group, critic_group, None, reference_group, self.kl_ctl, strategy, tokenizer
         )
         method.configure(self.experience_maker)
-        self.source, self.sampling, self.schedule = source, sampling, schedule
-        self.heldout, self.run, self.progress = heldout, run, progress
+        self.begin(schedule, run, progress)
+        self.source, self.sampling, self.heldout = source, sampling, heldout
         self.method = method
-        self.stop_requested = False
         self._owes_start_evaluation = False
         self._best: dict | None = None
-        self._clock: dict[str, float] = {}
         self._gap: dict[str, float] = {}
         self._synced_tensors = 0
 
@@ -96,24 +88,8 @@ class RolloutTrainer(BasePPOTrainer):
     def stream(self) -> Stream:
         return self.source.stream
 
-    def fit(self, global_step: int = 0) -> int:
-        """Train to the end of the schedule; returns the last step. Raises :class:`Interrupted` after a requested stop."""
-        schedule = self.schedule
-        step = self._resume() or global_step
-        with self._stopping_on_signals():
-            self._owes_start_evaluation = step == 0 and schedule.eval_at_start
-            self.progress.resume(step)
-            while step < schedule.steps:
-                step = self._one_step(step)
-                if self.stop_requested:
-                    self.save(step)
-                    raise Interrupted(f"stopped after step {step} of {schedule.steps}; go on with --resume")
-                if schedule.save_every and step % schedule.save_every == 0:
-                    self.save(step)
-        for tracker in (self.wandb_logger, self.tensorboard_logger):
-            if tracker is not None:
-                tracker.close()
-        return step
+    def _before_steps(self, step: int) -> None:
+        self._owes_start_evaluation = step == 0 and self.schedule.eval_at_start
 
     def _one_step(self, step: int) -> int:
         started = time.perf_counter()
@@ -170,8 +146,13 @@ class RolloutTrainer(BasePPOTrainer):
             maker.make_experience_batch = make
 
     def ppo_train(self, global_steps: int) -> dict:
+        """Upstream's; while the critic alone learns, the policy forgets what it was given, or its first update would hold it all."""
         with self._timed("train"):
-            return super().ppo_train(global_steps)
+            status = super().ppo_train(global_steps)
+        if global_steps <= self.args.critic.freezing_steps:
+            refs = self.actor_model_group.async_run_method("drop_experience")
+            wait_for(refs, "emptying the policy's buffer", self.schedule.step_timeout)
+        return status
 
     def broadcast_to_vllm(self) -> None:
         """Send the weights to the engines; every sync is compared tensor by tensor, and a difference stops the run."""
@@ -200,9 +181,8 @@ class RolloutTrainer(BasePPOTrainer):
             self._keep_best(step, metrics[f"eval/{self.heldout[0].name}/accuracy"])
         if record:
             self.run.metrics(step, metrics | {"time/eval": self._clock["eval"]})
-        for tracker in (self.wandb_logger, self.tensorboard_logger):
-            if tracker is not None:
-                tracker.log_eval(step, metrics)
+        for tracker in self._trackers():
+            tracker.log_eval(step, metrics)
         return metrics
 
     def _keep_best(self, step: int, accuracy: float) -> None:
@@ -214,33 +194,15 @@ class RolloutTrainer(BasePPOTrainer):
             self.save_model(self.run.best)
         self.run.event("best", **self._best)
 
-    def save(self, step: int) -> None:
-        """Write a whole checkpoint of ``step``, or leave the previous ones as they are."""
-        self.progress.phase("save")
-
-        def write_workers(directory: Path) -> None:
-            refs = self._trained_groups("save_state", str(directory), {"step": step})
-            wait_for(refs, "saving the trained models", self.schedule.step_timeout)
-
-        with self._timed("save"):
-            path = save_checkpoint(
-                self.run.checkpoints, step, write_workers, self._state(step), self.schedule.keep_checkpoints
-            )
-        self.run.event("save", step=step, path=path.name, seconds=round(self._clock["save"], 3))
-
     def save_model(self, directory: Path) -> None:
         """Write the policy as a Hugging Face model; complete or absent."""
-        unfinished = directory.with_name(directory.name + ".tmp")
-        shutil.rmtree(unfinished, ignore_errors=True)
-        refs = self.actor_model_group.async_run_method("save_hf", str(unfinished))
-        wait_for(refs, "saving the model", self.schedule.step_timeout)
-        shutil.rmtree(directory, ignore_errors=True)
-        unfinished.rename(directory)
+        self.export(self.actor_model_group, directory)
 
-    def _trained_groups(self, method_name: str, *args: object) -> list[ray.ObjectRef]:
-        """Call every rank of the policy and, where there is one, of the critic."""
-        groups = [group for group in (self.actor_model_group, self.critic_model_group) if group is not None]
-        return [ref for group in groups for ref in group.async_run_method(method_name, *args)]
+    def _groups(self) -> list:
+        return [group for group in (self.actor_model_group, self.critic_model_group) if group is not None]
+
+    def _trackers(self) -> list:
+        return [tracker for tracker in (self.wandb_logger, self.tensorboard_logger) if tracker is not None]
 
     def _state(self, step: int) -> dict:
         return {
@@ -252,25 +214,15 @@ class RolloutTrainer(BasePPOTrainer):
             "kl_coefficient": self.kl_ctl.value,
         }
 
-    def _resume(self) -> int | None:
-        checkpoint = latest_checkpoint(self.run.checkpoints) if self.run.resumed else None
-        if checkpoint is None:
-            if self.run.resumed:
-                self.run.rewind(-1)
-            return None
-        state = read_state(checkpoint)
-        refs = self._trained_groups("load_state", str(checkpoint))
-        wait_for(refs, f"loading {checkpoint.name}", self.schedule.step_timeout)
+    def _restore(self, state: dict) -> None:
         self.method.load_state_dict(state["method"])
         self.stream.load_state_dict(state["stream"])
         self.source.groups_total = state["groups_total"]
         self._best = state["best"]
         self.kl_ctl.value = state["kl_coefficient"]
-        self.run.rewind(state["step"])
+
+    def _restored(self) -> None:
         self.broadcast_to_vllm()
-        self.progress.resume(state["step"])
-        self.progress.note(f"resumed from {checkpoint.name}")
-        return state["step"]
 
     def _eval_due(self, step: int) -> bool:
         schedule = self.schedule
@@ -296,38 +248,8 @@ class RolloutTrainer(BasePPOTrainer):
 
     def _track(self, step: int, status: dict, metrics: dict[str, float]) -> None:
         """The same numbers through upstream's W&B and TensorBoard loggers."""
-        for tracker in (self.wandb_logger, self.tensorboard_logger):
-            if tracker is not None:
-                tracker.log_train(step, metrics | {"generated_samples": status.get("generated_samples")})
-
-    @contextlib.contextmanager
-    def _timed(self, name: str) -> Iterator[None]:
-        if name in ("generate", "experience", "train", "sync"):
-            self.progress.phase(name)
-        start = time.perf_counter()
-        try:
-            yield
-        finally:
-            self._clock[name] = self._clock.get(name, 0.0) + time.perf_counter() - start
-
-    @contextlib.contextmanager
-    def _stopping_on_signals(self) -> Iterator[None]:
-        """The first Ctrl-C (or SIGTERM, as `ray job stop` sends) finishes the step and saves; the second ends at once."""
-
-        def request_stop(number: int, _frame: object) -> None:
-            if self.stop_requested:
-                raise KeyboardInterrupt
-            self.stop_requested = True
-            self.progress.note(
-                f"{signal.Signals(number).name}: finishing this step, then saving (once more: end at once)"
-            )
-
-        previous = {number: signal.signal(number, request_stop) for number in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            yield
-        finally:
-            for number, handler in previous.items():
-                signal.signal(number, handler)
+        for tracker in self._trackers():
+            tracker.log_train(step, metrics | {"generated_samples": status.get("generated_samples")})
 
 
 def logprob_gap(experiences: Sequence[Experience]) -> dict[str, float]:

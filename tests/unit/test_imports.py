@@ -36,7 +36,8 @@ ALLOWED: dict[str, set[str]] = {
     "workers": {"upstream"},
     "methods": {"losses", "record", "rollout", "curriculum"},
     "topology": {"plan", "rollout"},
-    "trainer": {"checkpoint", "evaluate", "losses", "memory_use", "methods", "record", "rollout"},
+    "training_loop": {"checkpoint", "record", "rollout"},
+    "trainer": {"evaluate", "losses", "memory_use", "methods", "record", "rollout", "training_loop"},
 }
 """Room -> rooms that it may import; rooms above these (launch, preflight, prepare, train, cli, ...) may import any that lead to no cycle."""
 
