@@ -35,6 +35,10 @@ class PolicyWorker(undecorated(PolicyModelActor)):  # type: ignore[misc]
         """Log-probs are taken at the temperature that the rollout sampled with."""
         self.actor.temperature = temperature
 
+    def drop_experience(self) -> None:
+        """Forget the experience of a step that only the critic learns from."""
+        self.trainer.replay_buffer.clear()
+
     def sync_engines(self) -> int:
         """Send the weights to the engines and compare what arrived, tensor by tensor; the number of tensors. WeightSyncError if they differ."""
         self.broadcast_to_vllm()

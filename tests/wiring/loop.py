@@ -13,6 +13,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import torch
+from openrlhf.trainer.ppo_utils.experience import Experience
 
 from openrlhf_ext.config.schema import Grpo
 from openrlhf_ext.evaluate.heldout import HeldOut
@@ -58,7 +59,8 @@ class Policy:
     file = "policy.json"
 
     def __init__(self, before: Callable[[str], None]) -> None:
-        self.before, self.updates, self.sent, self.heard = before, 0, 0, 0.0
+        self.before, self.updates, self.sent = before, 0, 0
+        self.buffer: list[Experience] = []
         self.temperatures: list[float] = []
         self.calls: list[str] = []
 
@@ -71,7 +73,7 @@ class Policy:
         self.calls.append(method_name)
         self.before(self.called + method_name)
         if method_name == "append":
-            self.heard = sum((e.advantages * e.returns).sum().item() for e in batches["experience"])
+            self.buffer += batches["experience"]
             return []
         return [[torch.full(mask.shape, self.output()) for mask in batches["action_mask"]]]
 
@@ -79,9 +81,17 @@ class Policy:
         """What the forward pass gives for every token."""
         return -0.5
 
-    def fit(self, kl_ctl: float) -> dict:
+    def learn(self) -> float:
+        """Count an update; what stands for its loss is a sum over everything given since the last one."""
         self.updates += 1
-        return {"policy_loss": self.heard, "actor_lr": 1.0 / self.updates, "kl": 0.0}
+        given, self.buffer = self.buffer, []
+        return sum((e.advantages * e.returns).sum().item() for e in given)
+
+    def drop_experience(self) -> None:
+        self.buffer = []
+
+    def fit(self, kl_ctl: float) -> dict:
+        return {"policy_loss": self.learn(), "actor_lr": 1.0 / self.updates, "kl": 0.0}
 
     def sync_engines(self) -> int:
         self.sent = self.updates
@@ -115,8 +125,7 @@ class Critic(Policy):
         return 0.1 * self.updates
 
     def fit(self) -> dict:  # type: ignore[override]
-        self.updates += 1
-        return {"critic_loss": self.heard, "values": 0.1 * self.updates, "critic_lr": 0.5 / self.updates}
+        return {"critic_loss": self.learn(), "values": 0.1 * self.updates, "critic_lr": 0.5 / self.updates}
 
 
 class Engine:

@@ -38,8 +38,14 @@ MODES = {
 }
 
 
-def run(folder: Path, options: ReverseCurriculum = MODES["mixed"], total: int | None = None, **more: object) -> tuple:
-    """A run over 20 start states, 4 in a step with two answers each."""
+def run(
+    folder: Path,
+    options: ReverseCurriculum = MODES["mixed"],
+    total: int | None = None,
+    freezing: int = -1,
+    **more: object,
+) -> tuple:
+    """A run over 20 start states, 4 in a step with two answers each; the policy stands still in steps 1 to ``freezing`` + 1."""
     return loop.run(
         folder,
         options=SamplingOptions(1.0, 1.0, 4, 1, SAMPLES, 16),
@@ -54,6 +60,7 @@ def run(folder: Path, options: ReverseCurriculum = MODES["mixed"], total: int | 
             "algo__advantage__lambd": 0.95,
             "algo__kl__use_loss": False,
             "algo__kl__estimator": "k1",
+            "critic__freezing_steps": freezing,
         },
         **more,
     )
@@ -198,6 +205,20 @@ def test_whitening_is_the_users_choice(tmp_path: Path) -> None:
         assert trainer.experience_maker.whiten_advantages is whiten
     with_it, without = (comparable(tmp_path / name)[0]["train/policy_loss"] for name in ("True", "False"))
     assert with_it != without
+
+
+def test_while_the_critic_warms_up_the_policy_gathers_nothing(tmp_path: Path) -> None:
+    trainer, policy, _ = run(tmp_path / "warm", freezing=2)
+    assert (policy.updates, trainer.critic_model_group.updates) == (STEPS - 3, STEPS)
+    rows = comparable(tmp_path / "warm")
+    assert ["train/policy_loss" in row for row in rows] == [False] * 3 + [True] * 3
+    run(tmp_path / "whole")  # the same samples and the same critic: the same advantages in every step
+    for row, other in list(zip(rows, comparable(tmp_path / "whole"), strict=True))[3:]:
+        assert row["train/policy_loss"] == other["train/policy_loss"]
+    with pytest.raises(Killed):
+        run(tmp_path / "killed", freezing=2, before=kill_at("generate", 3 * BATCH - 1))
+    run(tmp_path / "killed", freezing=2, resume=True)
+    assert comparable(tmp_path / "killed") == rows
 
 
 def held_out(name: str = "chain", first: int = 0) -> HeldOut:
