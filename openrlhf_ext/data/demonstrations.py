@@ -1,7 +1,7 @@
 """Files of demonstrations, read as they were released, for the reverse curriculum.
 
 Three forms: GSM8K's {"question", "answer"}; the R3 project's mathematics {"item_id", "question", "answer_cot", "answer_value"} and its other
-tasks {"instruction", "input", "output"}. A row of that project's mixed files carries a gold prefix behind the marker `### Response:`
+tasks {"instruction", "input", "output"}. Program answers are of the second form, `answer_cot` the program. A row of that project's mixed files carries a gold prefix behind the marker `### Response:`
 of its prompt; the demonstration is put together again, and the same one found several times is taken once.
 """
 
@@ -12,9 +12,11 @@ from pathlib import Path
 
 from openrlhf_ext.data.reverse import Demonstration
 from openrlhf_ext.tasks.base import Label, LabelError
+from openrlhf_ext.tasks.program import completed, program_head
 from openrlhf_ext.tasks.rows import Row, missing_text, read_rows
 
 RESPONSE_MARKER = "\n\n### Response:"
+_PROGRAM_HEAD = re.compile(r'\s*def solution\(\):[ \t]*\n(?:[ \t]+("""|\'\'\').*?(?<!\\)\1[ \t]*\n)?', re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -23,11 +25,14 @@ class Form:
 
     unit: str
     marker: str
+    """Empty for programs, which end with their last line."""
     label_key: str
 
 
 FORMS: dict[str, Form] = {
     "gsm8k": Form("line", "####", "answer"),
+    "gsm8k-program": Form("line", "", "answer"),
+    "svamp-program": Form("line", "", "answer"),
     "chain": Form("line", "####", "answer"),
     "svamp": Form("token", "####", "answer"),
     "mnli-r3": Form("token", "###", "label"),
@@ -118,6 +123,8 @@ def assemble(solution: Solution, form: Form, name: str) -> tuple[Demonstration |
     """The demonstration of a row (called ``name`` where it has no id), or None and what is wrong with it."""
     joint = "" if not solution.prefix else "\n" if form.unit == "line" else " "
     text = solution.prefix + joint + solution.rest
+    if not form.marker:
+        return _assemble_program(solution, text, name)
     if solution.value is not None and _last_marker(text, form.marker) is None:
         text = f"{text.rstrip()}\n{form.marker} {solution.value}"
     at = _last_marker(text, form.marker)
@@ -129,6 +136,20 @@ def assemble(solution: Solution, form: Form, name: str) -> tuple[Demonstration |
     value = solution.value or answer.split("\n")[0].strip()
     label: dict[str, object] = {form.label_key: value}
     return Demonstration(solution.id or name, solution.question, text[:start], text[start:], label), ""
+
+
+def _assemble_program(solution: Solution, text: str, name: str) -> tuple[Demonstration | None, str]:
+    """The program below the head that every prompt of this question has; its own definition line and docstring give way to it."""
+    if solution.value is None:
+        return None, "no program with its answer in answer_value: prepare programs makes such rows"
+    own = _PROGRAM_HEAD.match(text)
+    body = text[own.end() :] if own else text
+    head = program_head(solution.question)
+    label: dict[str, object] = {"answer": solution.value}
+    program = completed("", head + body.rstrip())
+    if len(program) <= len(head):
+        return None, "no lines of a program"
+    return Demonstration(solution.id or name, solution.question, program, "", label, given=len(head)), ""
 
 
 def is_project_row(row: Row) -> bool:

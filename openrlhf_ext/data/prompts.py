@@ -15,6 +15,7 @@ from openrlhf_ext.data.demonstrations import is_project_row, question_and_label,
 from openrlhf_ext.tasks.base import LabelError
 from openrlhf_ext.tasks.game24.task import read_case
 from openrlhf_ext.tasks.math_word import find_answer, last_boxed
+from openrlhf_ext.tasks.program import program_head
 from openrlhf_ext.tasks.rows import Row, missing_text, read_rows
 
 if TYPE_CHECKING:
@@ -36,11 +37,12 @@ SYSTEM = {
 
 @dataclass(frozen=True)
 class Problem:
-    """One question with its label; `solution` is the gold text where the file has one."""
+    """One question with its label; `solution` is the gold text where the file has one, `head` what the prompt holds of the answer."""
 
     question: str
     label: dict[str, object]
     solution: str | None = None
+    head: str = ""
 
 
 def read_problems(task: str, path: Path, split: str | None = None) -> list[Problem]:
@@ -65,6 +67,11 @@ def render(question: str, template: str, tokenizer: "PreTrainedTokenizerBase | N
     messages = [{"role": "system", "content": system}] if system else []
     messages.append({"role": "user", "content": question})
     return str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
+
+
+def with_head(prompt: str, head: str) -> str:
+    """The rendered question and the head of the answer behind it, on a line of its own."""
+    return f"{prompt}\n{head}" if head and not prompt.endswith("\n") else prompt + head
 
 
 def prompt_row(task: str, problem: Problem, prompt: str) -> Row:
@@ -184,11 +191,27 @@ def _project(task: str, otherwise: Reader | None = None) -> Reader:
     return Reader(check, read)
 
 
+def _program(reader: Reader) -> Reader:
+    """The same questions, to be answered by a program whose head the prompt holds."""
+
+    def read(row: Row) -> Problem:
+        problem = reader.read(row)
+        head = program_head(problem.question)
+        return Problem(problem.question, problem.label | {"prefix": head}, head=head)
+
+    return Reader(reader.check, read)
+
+
+_GSM8K = _project("gsm8k", _worked("question", "answer"))
+_SVAMP = _project("svamp", Reader(_check_svamp, _read_svamp))
+
 READERS: dict[str, Reader] = {
     "game24": Reader(_check_game24, _read_game24),
-    "gsm8k": _project("gsm8k", _worked("question", "answer")),
+    "gsm8k": _GSM8K,
+    "gsm8k-program": _program(_GSM8K),
     "chain": _worked("question", "answer"),
-    "svamp": _project("svamp", Reader(_check_svamp, _read_svamp)),
+    "svamp": _SVAMP,
+    "svamp-program": _program(_SVAMP),
     "mawps": Reader(_check_mawps, _read_mawps),
     "math": _worked("problem", "solution", last_boxed),
     "mnli-r3": _project("mnli-r3"),

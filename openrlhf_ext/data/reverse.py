@@ -18,13 +18,17 @@ _SENTENCE_END = re.compile(r"[.!?]+[\"'”’)\]]*\s+")
 
 @dataclass(frozen=True)
 class Demonstration:
-    """A gold solution: ``rationale`` (which may be cut) and ``ending`` (the answer, which may not) spell it, character for character."""
+    """A gold solution: ``rationale`` (which may be cut) and ``ending`` (the answer, which may not) spell it, character for character.
+
+    The first ``given`` characters are part of every prompt, whatever k is: the head of a program.
+    """
 
     id: str
     question: str
     rationale: str
     ending: str
     label: dict[str, object]
+    given: int = 0
 
     @property
     def text(self) -> str:
@@ -88,10 +92,11 @@ def start_states(demonstration: Demonstration, ends: Sequence[int], stages: int 
             f"{demonstration.id}: units end at {list(ends)[:20]}, the rationale has {len(demonstration.rationale)} characters: "
             "ends must ascend and the last one must be the end of the rationale"
         )
-    text = demonstration.text
+    text, lengths = demonstration.text, prefix_lengths(len(ends), stages)
+    cuts = [max(demonstration.given, bounds[k]) for k in lengths]
     return [
-        StartState(demonstration, stage, k, len(ends), prefix=text[: bounds[k]], completion=text[bounds[k] :])
-        for stage, k in enumerate(prefix_lengths(len(ends), stages))
+        StartState(demonstration, stage, k, len(ends), prefix=text[:cut], completion=text[cut:])
+        for stage, (k, cut) in enumerate(zip(lengths, cuts, strict=True))
     ]
 
 

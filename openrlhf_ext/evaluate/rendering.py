@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from openrlhf_ext.config.problem import Problem
-from openrlhf_ext.data.prompts import SYSTEM, render
+from openrlhf_ext.data.prompts import SYSTEM, render, with_head
 from openrlhf_ext.data.prompts import Problem as Question
 from openrlhf_ext.evaluate.models import Model
 from openrlhf_ext.evaluate.suite import Suite
@@ -35,16 +35,16 @@ def render_prompts(
 ) -> list[Prompt]:
     """The suite's prompts; ``tokenizer`` is needed for the chat template alone."""
     return [
-        Prompt(i, render_question(suite, question.question, tokenizer), json.dumps(question.label), suite.name)
+        Prompt(i, render_question(suite, question, tokenizer), json.dumps(question.label), suite.name)
         for i, question in enumerate(questions)
     ]
 
 
-def render_question(suite: Suite, question: str, tokenizer: PreTrainedTokenizerBase | None) -> str:
+def render_question(suite: Suite, question: Question, tokenizer: PreTrainedTokenizerBase | None) -> str:
     """One prompt text."""
     if suite.form == "prompts":
-        return question
-    return render(question, suite.template, tokenizer, system_message(suite))
+        return question.question
+    return with_head(render(question.question, suite.template, tokenizer, system_message(suite)), question.head)
 
 
 def system_message(suite: Suite) -> str:
@@ -61,7 +61,7 @@ def token_problems(
     if suite.template == "chat" and suite.form == "task" and not tokenizer.chat_template:
         what = f"suite {suite.name!r} renders with the chat template, and this tokenizer has none"
         return [*found, Problem(where, what, "--template plain, or a model with a chat template")]
-    rows = [(f"problem {i}", render_question(suite, q.question, tokenizer), "") for i, q in enumerate(questions)]
+    rows = [(f"problem {i}", render_question(suite, q, tokenizer), "") for i, q in enumerate(questions)]
     return found + list(round_trip_problems(where, rows, tokenizer))
 
 

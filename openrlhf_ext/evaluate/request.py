@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from openrlhf_ext.config.problem import ConfigError, Problem, errors
 from openrlhf_ext.config.values import coerce_open
 from openrlhf_ext.data.prompts import Problem as Question
+from openrlhf_ext.data.prompts import with_head
 from openrlhf_ext.evaluate.asking import AskPlan
 from openrlhf_ext.evaluate.models import Model, engine_groups, read_models
 from openrlhf_ext.evaluate.results import out_problems, resume_problems
@@ -223,7 +224,9 @@ def _plain_prompts(suite: Suite, questions: Sequence[Question]) -> tuple[Prompt,
 
     if suite.template != "chat" or suite.form == "prompts":
         return tuple(render_prompts(suite, questions, None))
-    return tuple(Prompt(i, q.question, json.dumps(q.label), suite.name) for i, q in enumerate(questions))
+    return tuple(
+        Prompt(i, with_head(q.question, q.head), json.dumps(q.label), suite.name) for i, q in enumerate(questions)
+    )
 
 
 def _record(

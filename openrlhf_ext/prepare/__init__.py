@@ -14,6 +14,7 @@ COMMANDS: dict[str, str] = {
     "chain": "chain",
     "prompts": "prompts",
     "sft": "sft",
+    "programs": "programs",
     "reverse-curriculum": "reverse_curriculum",
     "tiny-model": "tiny_model",
 }

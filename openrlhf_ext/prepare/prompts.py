@@ -5,7 +5,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from openrlhf_ext.data.prompts import READERS, SYSTEM, TEMPLATES, prompt_row, read_problems, render
+from openrlhf_ext.data.prompts import READERS, SYSTEM, TEMPLATES, prompt_row, read_problems, render, with_head
 from openrlhf_ext.prepare.chain import build_chain
 from openrlhf_ext.prepare.game24_puzzles import build_puzzles
 from openrlhf_ext.prepare.tokenizers import load_tokenizer
@@ -54,5 +54,6 @@ def build_prompts(
     loaded = load_tokenizer(tokenizer, template)
     message = SYSTEM.get(task, "") if system is None else system
     return write_jsonl(
-        Path(out), (prompt_row(task, p, render(p.question, template, loaded, message)) for p in problems)
+        Path(out),
+        (prompt_row(task, p, with_head(render(p.question, template, loaded, message), p.head)) for p in problems),
     )

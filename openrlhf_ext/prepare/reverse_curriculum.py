@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from openrlhf_ext.data.demonstrations import FORMS, read_demonstrations
-from openrlhf_ext.data.prompts import TEMPLATES, render
+from openrlhf_ext.data.prompts import TEMPLATES, render, with_head
 from openrlhf_ext.data.reverse import (
     MODES,
     UNITS,
@@ -189,9 +189,12 @@ def _row(state: StartState, prompt: str) -> Row:
     """The prefix is written behind the rendered prompt: in a chat it continues the assistant's turn."""
     if state.prefix + state.completion != state.demonstration.text:
         raise RuntimeError(f"{state.demonstration.id}: prefix and completion do not spell the demonstration")
+    text, label = prompt + state.prefix, state.demonstration.label
+    if state.demonstration.given:  # a program can only be run with what the prompt holds of it
+        text, label = with_head(prompt, state.prefix), label | {"prefix": state.prefix}
     return {
-        "input": prompt + state.prefix,
-        "label": json.dumps(state.demonstration.label),
+        "input": text,
+        "label": json.dumps(label),
         "datasource": f"stage_{state.stage}",
         "stage": state.stage,
         "prefix_units": state.prefix_units,
