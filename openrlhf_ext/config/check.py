@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from openrlhf_ext.config.check_batch import batch_problems
 from openrlhf_ext.config.check_range import range_problems
-from openrlhf_ext.config.check_rollout import rollout_problems
+from openrlhf_ext.config.check_rollout import has_critic, rollout_problems
 from openrlhf_ext.config.device import CPU_ONLY, device_problems
 from openrlhf_ext.config.problem import ConfigError, Problem, errors, notes
 
@@ -75,14 +75,16 @@ def _common(resolved: Resolved) -> Iterator[Problem]:
         if resolved.flag("data.apply_chat_template"):
             what = "a chat template is applied, so OpenRLHF ignores the input template"
             yield Problem(resolved.where("data.input_template"), what, "leave one of the two out")
-    prefix = "actor." if resolved.program == "ppo" else ""
-    scheduler = resolved.text(f"{prefix}lr_scheduler")
-    if scheduler not in _SCHEDULERS:
-        what = f"{scheduler!r} is not a schedule that OpenRLHF's arguments fit"
-        yield Problem(resolved.where(f"{prefix}lr_scheduler"), what, f"one of {', '.join(_SCHEDULERS)}")
-    if resolved.get(f"{prefix}optim") == "muon" and resolved.number(f"{prefix}max_norm") > 0:
-        what = "DeepSpeed clips after Muon has normalised its update, which shrinks every step by orders of magnitude"
-        yield Problem(resolved.where(f"{prefix}max_norm"), what, f"--{prefix}max_norm 0")
+    for prefix in _optimised(resolved):
+        scheduler = resolved.text(f"{prefix}lr_scheduler")
+        if scheduler not in _SCHEDULERS:
+            what = f"{scheduler!r} is not a schedule that OpenRLHF's arguments fit"
+            yield Problem(resolved.where(f"{prefix}lr_scheduler"), what, f"one of {', '.join(_SCHEDULERS)}")
+        if resolved.get(f"{prefix}optim") == "muon" and resolved.number(f"{prefix}max_norm") > 0:
+            what = (
+                "DeepSpeed clips after Muon has normalised its update, which shrinks every step by orders of magnitude"
+            )
+            yield Problem(resolved.where(f"{prefix}max_norm"), what, f"--{prefix}max_norm 0")
     if resolved.precision == "fp16" and resolved.device == "cpu":
         yield Problem(resolved.where("run.precision"), "fp16 training needs a GPU", "--run.precision float32 (or bf16)")
     if resolved.whole("ds.tensor_parallel_size") > 1 and resolved.precision != "bf16":
@@ -98,6 +100,13 @@ def _common(resolved: Resolved) -> Iterator[Problem]:
     if resolved.whole("data.max_samples") < 10**6 and resolved.get("eval.dataset") and resolved.program == "ppo":
         what = f"OpenRLHF applies {resolved.whole('data.max_samples')} to eval.dataset too"
         yield Problem("data.max_samples", what, "", note=True)
+
+
+def _optimised(resolved: Resolved) -> tuple[str, ...]:
+    """Where the keys of each optimiser stand."""
+    if resolved.program != "ppo":
+        return ("",)
+    return ("actor.", "critic.") if has_critic(resolved) else ("actor.",)
 
 
 def _program(resolved: Resolved) -> Iterator[Problem]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from os.path import abspath
 from typing import TYPE_CHECKING
 
 from openrlhf_ext.config.knobs import knobs
@@ -252,7 +253,8 @@ def _evaluation(resolved: Resolved) -> Iterator[Problem]:
             if get(key):
                 yield Problem(where(key), "set, but there is no eval.dataset", "--eval.dataset FILE with a dev split")
         return
-    if get("evaluation.test_dataset") == get("eval.dataset"):
+    chooses, logged = (resolved.text(key) for key in ("eval.dataset", "evaluation.test_dataset"))
+    if logged and abspath(logged) == abspath(chooses):
         what = "is eval.dataset itself: what chooses the best model must not be the test set"
         yield Problem(where("evaluation.test_dataset"), what, "a file of its own")
     if resolved.flag("evaluation.keep_best") and resolved.whole("eval.steps") < 1:

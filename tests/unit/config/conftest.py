@@ -21,6 +21,18 @@ SMALL_GRPO = {
     "ckpt.save_steps": "10",
     "run.dir": "runs/test",
 }
+SMALL_REVERSE_CURRICULUM = {
+    "task.name": "chain",
+    "actor.model_name_or_path": "a-model",
+    "data.prompt_dataset": "rows.jsonl",
+    "rollout.batch_size": "32",
+    "rollout.micro_batch_size": "8",
+    "rollout.max_new_tokens": "100",
+    "train.batch_size": "32",
+    "train.micro_batch_size": "8",
+    "ckpt.save_steps": "10",
+    "run.dir": "runs/test",
+}
 SMALL_SFT = {
     "model.model_name_or_path": "a-model",
     "data.dataset": "rows.jsonl",
@@ -35,6 +47,17 @@ def grpo() -> Callable[..., Resolved]:
 
     def make(changes: dict[str, str] | None = None, device: str = "cpu") -> Resolved:
         return load("grpo", None, list((SMALL_GRPO | (changes or {})).items()), local_device=device)
+
+    return make
+
+
+@pytest.fixture
+def reverse() -> Callable[..., Resolved]:
+    """The same for the reverse curriculum."""
+
+    def make(changes: dict[str, str] | None = None, device: str = "cpu", path: str | None = None) -> Resolved:
+        settings = SMALL_REVERSE_CURRICULUM | (changes or {})
+        return load("reverse-curriculum", path, list(settings.items()), local_device=device)
 
     return make
 
