@@ -10,11 +10,11 @@ PATH=$PWD/.venv/bin:$PATH
 OUT=${1:-runs/claims/game24-sft}
 SEED=${SEED:-42}
 SEARCHES=${SEARCHES:-6}
-NODES=${NODES:-6-11}
-BUCKETS=${BUCKETS:-130,190,300} # thirds of the rows, in tokens of the small tokenizer
-CONTEXT=${CONTEXT:-384}
-ROWS=${ROWS:-12000} # each bucket holds more
-EPOCHS=${EPOCHS:-4} # 1500 updates of 32 rows; the original made 1000
+NODES=${NODES:-6-9}
+BUCKETS=${BUCKETS:-106,140,220} # thirds of the rows, in tokens of the small tokenizer
+CONTEXT=${CONTEXT:-256}
+ROWS=${ROWS:-8000} # each bucket holds more
+EPOCHS=${EPOCHS:-2} # 500 updates of 32 rows; the original made 1000
 
 openrlhf-ext prepare game24-puzzles --out "$OUT/data" --seed "$SEED"
 openrlhf-ext prepare tiny-model --out "$OUT/init" --task game24 --context "$CONTEXT" --seed "$SEED" --overwrite
