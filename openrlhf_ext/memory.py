@@ -60,13 +60,18 @@ def read_shape(model_dir: Path) -> ModelShape | None:
     )
 
 
-def trainer_state_gib(shape: ModelShape, precision: str, zero_stage: int, ranks: int) -> float:
-    """Weights, gradients and Adam state of one DeepSpeed rank, in GiB (ZeRO splits what its stage says over ``ranks``)."""
+def trainer_state_gib(
+    shape: ModelShape, precision: str, zero_stage: int, ranks: int, *, adam_offload: bool = False
+) -> float:
+    """Weights, gradients and Adam state of one DeepSpeed rank, in GiB (ZeRO splits what its stage says over ``ranks``).
+
+    ``adam_offload``: the Adam state lies in main memory and does not count.
+    """
     size = BYTES[precision]
     weights = size * shape.parameters / (ranks if zero_stage >= 3 else 1)
     gradients = size * shape.parameters / (ranks if zero_stage >= 2 else 1)
     # float32 master copy and two moments; DeepSpeed keeps the copy for float32 models too (ZeRO 1 and 2)
-    optimizer = 12 * shape.parameters / (ranks if zero_stage >= 1 else 1)
+    optimizer = 0 if adam_offload else 12 * shape.parameters / (ranks if zero_stage >= 1 else 1)
     return (weights + gradients + optimizer) / GIB
 
 

@@ -137,8 +137,11 @@ def _group(
     length = resolved.whole("data.max_len")
     state = activations = 0.0
     if model:
-        estimate = trainer_state_gib if trains else frozen_state_gib
-        state = estimate(model, precision, stage, max(ranks, 1))
+        if trains:
+            offload = resolved.flag("ds.adam_offload")
+            state = trainer_state_gib(model, precision, stage, max(ranks, 1), adam_offload=offload)
+        else:
+            state = frozen_state_gib(model, precision, stage, max(ranks, 1))
         activations = activation_gib(model, precision, micro, length, training=trains)
     return Group(
         name=name,

@@ -182,12 +182,12 @@ class Plan:
             return []
         memory = min((n.gpu_memory_gib for n in cluster.nodes if n.gpu_memory_gib), default=0.0)
         found = []
-        for group in self.groups:
-            needed = group.state_gib + CUDA_CONTEXT_GIB
-            if memory and group.state_gib and needed > memory:
-                what = (
-                    f"{group.name}: weights, gradients and optimizer need about {needed:.1f} GiB per rank of {memory:g}"
-                )
+        for home in self.bundle_sets:
+            tenants = [group for group in self.groups if group.bundle_set == home and group.state_gib]
+            needed = sum(group.state_gib + CUDA_CONTEXT_GIB for group in tenants)
+            if memory and needed > memory:
+                names = " and ".join(group.name for group in tenants)
+                what = f"{names}: weights, gradients and optimizer need about {needed:.1f} GiB per rank of {memory:g}"
                 found.append(("memory", what, "more ranks, --ds.zero_stage 3, or --ds.adam_offload"))
         return found
 

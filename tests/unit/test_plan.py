@@ -24,6 +24,12 @@ def report(device: str = "cuda", **changes: object) -> Resolved:
     return load("grpo", None, [(k, str(v)) for k, v in settings_.items()], local_device=device)
 
 
+def reverse(device: str = "cuda", **changes: object) -> Resolved:
+    settings_ = {"task.name": "gsm8k", "rollout.batch_size": 32, "train.batch_size": 32}
+    settings_ |= {k.replace("__", "."): v for k, v in changes.items()}
+    return load("reverse-curriculum", None, [(k, str(v)) for k, v in settings_.items()], local_device=device)
+
+
 def shares(plan) -> dict[str, tuple]:
     return {g.name: (g.ranks, g.bundle_set, g.bundles, g.gpu, g.cpu) for g in plan.groups}
 
@@ -75,6 +81,102 @@ def test_no_kl_no_reference():
     assert set(plan.bundle_sets) == {"actor", "engines"}
 
 
+def test_a_critic_has_gpus_of_its_own():
+    plan = make_plan(reverse(), "cuda")
+    assert plan.bundle_sets == {"actor": [GPU], "critic": [GPU], "ref": [GPU], "engines": [GPU]}
+    alone = {name: (1, name, (0,), 1.0, 1.0) for name in ("actor", "critic", "ref")}
+    assert shares(plan) == alone
+    assert plan.problems(Cluster.of("1x4")) == []
+    assert ["4 GPUs are asked for" in what for _, what, _ in plan.problems(Cluster.of("1x3"))] == [True]
+    assert make_plan(report(), "cuda").group("critic") is None
+
+
+def test_a_critic_is_as_large_as_the_policy_unless_told():
+    plan = make_plan(reverse(actor__num_gpus_per_node=4, actor__num_nodes=2), "cuda")
+    assert {g.name: (g.nodes, g.per_node, g.ranks) for g in plan.groups} == dict.fromkeys(
+        ("actor", "critic", "ref"), (2, 4, 8)
+    )
+    plan = make_plan(reverse(actor__num_gpus_per_node=4, critic__num_gpus_per_node=2), "cuda")
+    assert [(g.name, g.ranks) for g in plan.groups] == [("actor", 4), ("critic", 2), ("ref", 4)]
+    assert len(plan.bundle_sets["critic"]) == 2
+    assert plan.batch.data_parallel == 4
+
+
+def test_a_critic_shares_the_gpus_where_all_do():
+    plan = make_plan(reverse(train__colocate_all="true", actor__num_gpus_per_node=2, vllm__num_engines=2), "cuda")
+    assert plan.bundle_sets == {"train": [GPU] * 2}
+    together = (2, "train", (0, 1), 0.2, 0.2)
+    assert shares(plan) == {"actor": together, "critic": together, "ref": together}
+    assert {e.gpu for e in plan.engines} == {0.2}  # four tenants of 0.2 fit
+    assert plan.problems(Cluster.of("1x2")) == []
+
+
+def test_a_reference_that_shares_with_the_policy_leaves_the_critic_alone():
+    plan = make_plan(reverse(train__colocate_actor_ref="true"), "cuda")
+    assert plan.bundle_sets == {"train": [GPU], "critic": [GPU], "engines": [GPU]}
+    assert shares(plan)["critic"] == (1, "critic", (0,), 1.0, 1.0)
+    assert shares(plan)["actor"] == shares(plan)["ref"] == (1, "train", (0,), 0.2, 0.2)
+
+
+def test_a_critic_on_a_laptop():
+    plan = make_plan(reverse("cpu"), "cpu", cores=2)
+    assert plan.bundle_sets == {"actor": [CPU], "critic": [CPU], "ref": [CPU], "engines": [CPU]}
+    assert plan.problems(TWO_CORES) == []
+    shared = make_plan(reverse("cpu", train__colocate_all="true"), "cpu", cores=2)
+    assert shared.bundle_sets == {"train": [{"CPU": 0.4}]}
+
+
+def test_a_critic_on_two_nodes_of_eight_gpus():
+    changes = {"actor__num_gpus_per_node": 4, "vllm__num_engines": 8, "train__colocate_actor_ref": "true"}
+    plan = make_plan(reverse(**changes), "cuda", rows=37_365)
+    assert {name: len(bundles) for name, bundles in plan.bundle_sets.items()} == {"train": 4, "critic": 4, "engines": 8}
+    assert plan.problems(Cluster.of("2x8")) == []
+    placed, homeless = plan.place(Cluster.of("2x8"))
+    assert homeless == []
+    assert placed == {
+        "node 0": [("train", i) for i in range(4)] + [("critic", i) for i in range(4)],
+        "node 1": [("engines", i) for i in range(8)],
+    }
+    assert plan.problems(Cluster.of("1x8")) != []
+    text = plan.render(Cluster.of("2x8"))
+    assert "32 prompts x 1 samples = 32 per step" in text
+    assert "critic" in text
+
+
+def test_a_critic_needs_the_memory_of_a_trained_model():
+    with_it, without = (make_plan(make, "cuda", model=QWEN) for make in (reverse(), report()))
+    states = {g.name: g.state_gib for g in with_it.groups}
+    assert states["critic"] == states["actor"] > 5 * states["ref"]
+    assert states["critic"] == pytest.approx(trainer_state_gib(QWEN, "bf16", 2, 1))
+    assert with_it.group("critic").activation_gib == with_it.group("actor").activation_gib > 0
+    assert without.group("critic") is None
+
+
+def test_models_that_share_a_gpu_share_its_memory():
+    # Policy and critic 16 bytes a parameter each, reference 2: 7.4 + 7.4 + 0.9 GiB, and a CUDA context for each.
+    alone, shared = reverse(), reverse(train__colocate_all="true")
+    assert make_plan(alone, "cuda", model=QWEN).problems(Cluster.of("1x4x12")) == []
+    plan = make_plan(shared, "cuda", model=QWEN)
+    assert plan.problems(Cluster.of("1x1x24")) == []
+    ((where, what, _),) = plan.problems(Cluster.of("1x1x12"))
+    assert where == "memory"
+    assert what.startswith("actor and critic and ref: ")
+
+
+def test_length_of_a_reverse_curriculum_run():
+    def steps(rows, **changes):
+        return make_plan(reverse(**changes), "cuda", rows=rows).batch
+
+    assert reverse().own_key("max_steps") == "reverse_curriculum.max_steps"
+    assert (
+        steps(37_365, train__num_episodes=10).steps == 373_650 // 32
+    )  # the paper: 10 passes over 5 x 7473 start states
+    batch = steps(None, reverse_curriculum__max_steps=7, train__max_epochs=2)
+    assert (batch.steps, batch.optimizer_steps, batch.prompts_total) == (7, 14, 7 * 32)
+    assert steps(None).steps is None
+    assert steps(None).prompts_total is None
+
+
 def test_a_laptop_with_two_cores_hosts_two_policy_ranks_and_two_engines():
     plan = make_plan(report("cpu", actor__num_gpus_per_node=2, vllm__num_engines=2), "cpu", cores=2)
     assert plan.bundle_sets == {"actor": [CPU] * 2, "ref": [CPU] * 2, "engines": [CPU] * 2}
@@ -122,7 +224,11 @@ def test_memory_that_cannot_suffice_is_refused():
     assert [where for where, _, _ in plan.problems(small)] == ["memory"]
     gpu = make_plan(report(), "cuda", model=QWEN)
     assert gpu.problems(Cluster.of("1x3x24")) == []
-    assert [where for where, _, _ in gpu.problems(Cluster.of("1x3x4"))] == ["memory"]
+    ((where, what, fix),) = gpu.problems(Cluster.of("1x3x4"))
+    assert (where, "--ds.adam_offload" in fix) == ("memory", True)
+    assert what.startswith("actor: weights, gradients and optimizer need about 8.0 GiB")
+    offloaded = make_plan(report(ds__adam_offload="true"), "cuda", model=QWEN)
+    assert offloaded.problems(Cluster.of("1x3x4")) == []
 
 
 def test_sft_arithmetic():
