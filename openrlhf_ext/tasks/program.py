@@ -78,10 +78,15 @@ class Program:
         return split_lines(solution)
 
     def self_test(self) -> list[str]:
-        problems = []
-        if not self.unconfined:
+        try:
             fix = "; --task.unconfined true runs them all the same"
-            problems += [f"{problem}{fix}" for problem in sandbox.capabilities().problems()]
+            problems = [] if self.unconfined else [problem + fix for problem in sandbox.capabilities().problems()]
+            return problems + self._wrong_verdicts()
+        except sandbox.SandboxError as error:
+            return [str(error)]
+
+    def _wrong_verdicts(self) -> list[str]:
+        problems = []
         head = program_head('How many are "9 times 2"?')
         body = "    result = 9 * 2\n    return result"
         golds = [(head + body, ""), (body, head), (" * 2\n    return result", f"{head}    result = 9")]

@@ -97,6 +97,9 @@ class Reader:
             self.command(words[1:])
         elif words[0] == "bash" and words[1].startswith("examples/"):
             self.script(words[1:], variables)
+        elif words[:2] == ["python", "benchmarks/sandbox.py"]:
+            few = ["--rounds", "1", "--programs", "2", "--threads", "1"]
+            subprocess.run(["python", *words[1:], *few], check=True, capture_output=True, env=self.environment({}))
         elif words[0] == "python" and words[1] in ("benchmarks/table.py", "benchmarks/reverse_curriculum.py"):
             subprocess.run(["python", *words[1:]], check=True, capture_output=True, env=self.environment({}))
         else:
@@ -255,7 +258,7 @@ def test_page(
         folder.mkdir()
     else:
         shutil.copytree(after_readme, folder, symlinks=True)
-    if page.name == "reverse_curriculum.md":
+    if page.name in ("reverse_curriculum.md", "programs.md"):
         released_data(folder)
     reader = Reader(folder, chat_model, monkeypatch)
     for line in lines:

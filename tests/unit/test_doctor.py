@@ -11,6 +11,7 @@ import pytest
 from openrlhf_ext import cli, doctor
 from openrlhf_ext.doctor import Info, Pin, collect, problems, render
 from openrlhf_ext.installed import STACK, bytecode_compiled, differing_pins, has_library, installed_version, read_lock
+from openrlhf_ext.sandbox import Capabilities, SandboxError
 
 
 def complete(**changes: object) -> Info:
@@ -44,6 +45,8 @@ def complete(**changes: object) -> Info:
         "differing_pins": {},
         "bytecode_compiled": True,
         "libnuma": True,
+        "sandbox": ["seccomp", "landlock"],
+        "sandbox_problems": [],
         "runs": {"light": True, "cpu training": True, "gpu training": False},
     }
     return {**info, **changes}  # type: ignore[typeddict-item]
@@ -155,3 +158,22 @@ def test_byte_code_is_looked_for_beside_the_source(monkeypatch: pytest.MonkeyPat
 
     py_compile.compile(str(source))
     assert bytecode_compiled() is True
+
+
+def test_a_kernel_that_does_not_confine_programs_is_named() -> None:
+    bare = complete(sandbox=[], sandbox_problems=["programs are not confined"])
+    [trouble] = problems(bare)
+    assert trouble.what == "programs are not confined" and "docs/programs.md" in trouble.fix
+    assert "sandbox      limits only" in render(bare, [trouble])
+    assert "sandbox      seccomp, landlock" in render(complete(), [])
+
+
+def test_the_sandbox_of_this_machine_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "capabilities", lambda: Capabilities(("seccomp",), {"landlock": "old kernel"}))
+    assert doctor._sandbox() == (["seccomp"], [])
+
+    def fails() -> Capabilities:
+        raise SandboxError("no server")
+
+    monkeypatch.setattr(doctor, "capabilities", fails)
+    assert doctor._sandbox() == ([], ["no server"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import pickle
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 from openrlhf_ext import sandbox
 from openrlhf_ext.rollout.grading import grade_response
 from openrlhf_ext.tasks import LabelError, make_task
+from openrlhf_ext.tasks.grade import grade_file
 from openrlhf_ext.tasks.program import completed, program_head
 
 QUESTION = "Tom has 9 bags of 2 pens. How many pens?"
@@ -83,6 +85,14 @@ def test_a_response_that_defines_the_function_stands_for_itself(response: str) -
     assert task().verify(response, label(HEAD)).reward == 1.0
 
 
+def test_the_example_answers(tmp_path: Path) -> None:
+    """Right, wrong, a name that is not defined, an endless loop, a file, a whole program, and the rest of a start state."""
+    answers = Path(__file__).parents[3] / "examples" / "data" / "program_answers.jsonl"
+    grade_file({"name": "gsm8k-program", "partial_reward": 0.2}, answers, tmp_path / "graded.jsonl")
+    graded = [json.loads(line) for line in (tmp_path / "graded.jsonl").read_text().splitlines()]
+    assert [row["reward"] for row in graded] == [1.0, 0.2, 0.0, 0.0, 0.0, 1.0, 1.0]
+
+
 def test_defaults_are_no_partial_reward_and_a_hundredth() -> None:
     plain = make_task({"name": "svamp-program"})
     assert plain.verify("    return 17", label(HEAD)).reward == 0.0
@@ -124,6 +134,13 @@ def test_self_test_tells_of_a_machine_that_cannot_confine(monkeypatch: pytest.Mo
     [problem] = task().self_test()
     assert "not confined" in problem and "--task.unconfined true" in problem
     assert task(unconfined="true").self_test() == []
+
+
+def test_self_test_tells_where_no_program_can_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.platform", "darwin")
+    sandbox.close()
+    [problem] = task().self_test()
+    assert "confined by Linux's kernel; this is darwin" in problem
 
 
 def test_a_task_can_be_sent_to_another_process() -> None:
