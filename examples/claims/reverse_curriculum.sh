@@ -16,7 +16,6 @@ STEPS=${STEPS:-10} STAGES=${STAGES:-5} OPERAND=${OPERAND:-9} TEST=${TEST:-500}  
 SFT_ROWS=${SFT_ROWS:-1000} SFT_EPOCHS=${SFT_EPOCHS:-6} SFT_LR=${SFT_LR:-2e-3}      # how good a step is: .5 to .8
 RL_STEPS=${RL_STEPS:-60} BATCH=${BATCH:-128} LR=${LR:-1e-4} KL=${KL:-0.01}         # the same for every mode
 LENGTH=$((40 + 12 * STEPS)) # tokens of a question with its answer, and some
-budgets=$(printf ",$((RL_STEPS * BATCH / STAGES))%.0s" $(seq "$STAGES")) # of staged: as many start states for every stage
 
 openrlhf-ext prepare tiny-model --out "$OUT/init" --task chain --layers 2 --hidden 128 --heads 4 --context 256 --overwrite
 openrlhf-ext prepare chain --out "$OUT/data" --steps "$STEPS" --max-operand "$OPERAND" --test "$TEST"
@@ -29,10 +28,10 @@ for seed in $SEEDS; do
     echo "train sft --config examples/configs/sft_chain_tiny.yaml --run.dir $OUT/sft-$seed --run.seed $seed --model.model_name_or_path $OUT/init" \
         "--data.dataset $OUT/data/plain.jsonl --data.max_samples $SFT_ROWS --train.max_epochs $SFT_EPOCHS --adam.lr $SFT_LR --data.max_len $LENGTH" >>"$OUT/claim.jobs"
     for mode in $MODES; do
-        run=$OUT/$mode-$seed && runs+=("$run") && share=() && [ "$mode" != staged ] || share=(--reverse_curriculum.budgets "${budgets#,}")
+        run=$OUT/$mode-$seed && runs+=("$run")
         echo "train reverse-curriculum --config examples/configs/reverse_curriculum_chain_claim.yaml --run.dir $run --run.seed $seed" \
             "--actor.model_name_or_path $OUT/sft-$seed/model --data.prompt_dataset $OUT/data/mixed.jsonl --eval.dataset $OUT/data/test_prompts.jsonl" \
-            "--data.max_len $LENGTH --reverse_curriculum.mode $mode ${share[*]} --reverse_curriculum.max_steps $RL_STEPS --rollout.batch_size $BATCH --actor.adam.lr $LR --algo.kl.init_coef $KL $*" >>"$OUT/claim.jobs"
+            "--data.max_len $LENGTH --reverse_curriculum.mode $mode --reverse_curriculum.max_steps $RL_STEPS --rollout.batch_size $BATCH --actor.adam.lr $LR --algo.kl.init_coef $KL $*" >>"$OUT/claim.jobs"
     done
 done
 openrlhf-ext jobs "$OUT/claim.jobs" # one process and one Ray session for all of them

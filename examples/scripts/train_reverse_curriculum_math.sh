@@ -22,8 +22,6 @@ submit() { if [ "${#dry[@]}" -gt 0 ]; then "$@"; else ray job submit -- env -C "
 rows=$(wc -l <"$DATA/mixed.jsonl") # 5 start states of every demonstration
 pass=$((rows / 32)) steps=$((rows * 10 / 32))
 schedule=(--reverse_curriculum.mode "$MODE" --reverse_curriculum.max_steps "$steps" --eval.steps "$pass" --ckpt.save_steps "$pass")
-part=$((steps * 32 / 5)) # staged: as many start states of every stage
-if [ "$MODE" = staged ]; then schedule+=(--reverse_curriculum.budgets "$part,$part,$part,$part,$part"); fi
 case $TASK in gsm8k-program) length=1024 ;; *) length=512 ;; esac # tokens of a record
 
 if [ ! -e "$SFT_DIR/model/config.json" ]; then

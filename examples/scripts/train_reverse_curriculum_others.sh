@@ -22,8 +22,6 @@ submit() { if [ "${#dry[@]}" -gt 0 ]; then "$@"; else ray job submit -- env -C "
 rows=$(wc -l <"$DATA/mixed.jsonl") # 5 start states of every demonstration
 pass=$((rows / 64)) steps=$((rows * 5 / 64))
 schedule=(--reverse_curriculum.mode "$MODE" --reverse_curriculum.max_steps "$steps" --eval.steps "$pass" --ckpt.save_steps "$pass")
-part=$((steps * 64 / 5)) # staged: as many start states of every stage
-if [ "$MODE" = staged ]; then schedule+=(--reverse_curriculum.budgets "$part,$part,$part,$part,$part"); fi
 warmup=$(awk "BEGIN { ratio = 99.5 / $steps; print ratio < 0.5 ? ratio : 0.5 }") # 100 steps
 schedule+=(--actor.lr_warmup_ratio "$warmup" --critic.lr_warmup_ratio "$warmup")
 case $TASK in race) length=1024 ;; boardgameqa) length=2048 ;; *) length=512 ;; esac # tokens of a record

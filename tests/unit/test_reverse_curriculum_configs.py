@@ -198,7 +198,7 @@ def mixed_rows(folder: Path, task: str, count: int) -> None:
 
 @pytest.mark.parametrize("mode", ["mixed", "staged", "plain", "adaptive"])
 def test_every_mode_gets_the_same_rollouts(mode: str, tmp_path: Path) -> None:
-    """6400 rows in batches of 64: 100 steps a pass, 5 passes, 100 of the 500 steps warm-up, 6400 start states a stage."""
+    """6400 rows in batches of 64: 100 steps a pass, 5 passes, 100 of the 500 steps warm-up."""
     mixed_rows(tmp_path, "mnli-r3", 6400)
     sft, ppo = called(tmp_path, "train_reverse_curriculum_others.sh", "mnli-r3", "--run.seed", "7", MODE=mode)
     assert sft[:2] == ["train", "sft"] and ppo[:2] == ["train", "reverse-curriculum"]
@@ -208,7 +208,6 @@ def test_every_mode_gets_the_same_rollouts(mode: str, tmp_path: Path) -> None:
     assert settings["eval.steps"] == settings["ckpt.save_steps"] == "100"
     assert math.ceil(500 * float(settings["actor.lr_warmup_ratio"])) == 100
     assert settings["critic.lr_warmup_ratio"] == settings["actor.lr_warmup_ratio"]
-    assert settings.get("reverse_curriculum.budgets") == ("6400,6400,6400,6400,6400" if mode == "staged" else None)
     assert settings["run.seed"] == "7" and "run.seed" not in dict(split_settings(sft[2:], {"--config"})[1])
     assert settings["run.dir"] == f"runs/{mode}-mnli-r3"
     resolved = load("reverse-curriculum", str(ROOT / ppo[3]), list(settings.items()))
