@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from openrlhf_ext.losses.vocabulary import action_terms, full_kl, sampled_kl
+from openrlhf_ext.losses.vocabulary import action_log_probs, action_terms, full_kl, pieces_of, sampled_kl
 
 B, A, H, V = 3, 7, 4, 50
 
@@ -81,13 +81,39 @@ def test_action_terms_equal_the_whole_table_whatever_the_chunk(chunk: int) -> No
     kept = x["is_action"]
     want_kl = torch.where(kept, full_kl(logits, reference), 0.0)
     want_log = torch.where(kept, logits.log_softmax(-1).gather(-1, x["actions"].unsqueeze(-1)).squeeze(-1), 0.0)
-    log_probs, kl = terms(x, chunk)
+    want_ref = torch.where(kept, reference.log_softmax(-1).gather(-1, x["actions"].unsqueeze(-1)).squeeze(-1), 0.0)
+    log_probs, kl, ref_log_probs = terms(x, chunk)
     torch.testing.assert_close(kl, want_kl)
     torch.testing.assert_close(log_probs, want_log)
+    torch.testing.assert_close(ref_log_probs, want_ref)
+    assert not ref_log_probs.requires_grad
+    alone = action_log_probs(x["hidden"], x["actions"], kept, lambda rows: rows @ x["weight"].T, chunk)
+    torch.testing.assert_close(alone, want_log)
     leaves = [x["hidden"], x["weight"]]
     want = torch.autograd.grad((want_kl * 0.7 + want_log).sum(), leaves)
     got = torch.autograd.grad((kl * 0.7 + log_probs).sum(), leaves)
     torch.testing.assert_close(got, want)
+
+
+def test_more_pieces_than_rows_call_the_head_that_often_and_change_nothing() -> None:
+    x, calls = example(), []
+
+    def head(states: torch.Tensor) -> torch.Tensor:
+        calls.append(len(states))
+        return states @ x["weight"].T
+
+    actions = int(x["is_action"].sum())
+    assert pieces_of(x["is_action"], 4) == -(-actions // 4)
+    alone = action_log_probs(x["hidden"], x["actions"], x["is_action"], head, chunk=4)
+    calls.clear()
+    spread = action_log_probs(x["hidden"], x["actions"], x["is_action"], head, chunk=4, pieces=actions + 2)
+    assert len(calls) == actions + 2 and sum(calls) == actions
+    torch.testing.assert_close(spread, alone)
+    (gradient,) = torch.autograd.grad(spread.sum(), x["hidden"])
+    assert len(calls) == 2 * (actions + 2), "the backward pass asks as often"
+    torch.testing.assert_close(gradient, torch.autograd.grad(alone.sum(), x["hidden"])[0])
+    with pytest.raises(ValueError, match=f"{actions} actions in chunks of 4 need {-(-actions // 4)} pieces, got 1"):
+        action_log_probs(x["hidden"], x["actions"], x["is_action"], head, chunk=4, pieces=1)
 
 
 def saved_and_largest(x: dict[str, torch.Tensor], chunk: int) -> tuple[int, int]:
@@ -135,7 +161,7 @@ def test_the_reference_gets_no_gradient() -> None:
 def test_a_batch_without_actions_gives_zeros() -> None:
     x = example()
     x["is_action"] = torch.zeros(B, A).bool()
-    log_probs, kl = terms(x, 3)
+    log_probs, kl, _ = terms(x, 3)
     assert log_probs.shape == kl.shape == (B, A) and not log_probs.any() and not kl.any()
 
 
