@@ -46,7 +46,7 @@ def worker_of(driver: int, name: str) -> psutil.Process:
 def same_state(ours: dict, theirs: dict) -> bool:
     """The trainer's own state: exact but for sums of floats."""
     return ours.keys() == theirs.keys() and all(
-        ours[key] == (pytest.approx(value, rel=1e-5) if key == "normaliser" else value) for key, value in theirs.items()
+        ours[key] == (pytest.approx(value, rel=1e-5) if key == "method" else value) for key, value in theirs.items()
     )
 
 

@@ -64,6 +64,36 @@ class Toy:
         }
         return ["train", "grpo", *as_words(plain | {key.replace("__", "."): value for key, value in settings.items()})]
 
+    def reverse_curriculum(self, directory: Path, **settings: object) -> list[str]:
+        """Words of a reverse-curriculum run of 16 short samples a step: any digit is right where the label is 4.5, none where it is 777."""
+        plain = {
+            "run.dir": directory,
+            "run.seed": 3,
+            "run.tensorboard": False,
+            "task.name": "chain",
+            "task.partial_reward": 0.2,
+            "task.tolerance": 4.5,
+            "actor.model_name_or_path": self.model,
+            "actor.adam.lr": 1e-3,
+            "actor.lr_scheduler": "constant",
+            "actor.lr_warmup_ratio": 0,
+            "critic.adam.lr": 3e-3,
+            "critic.lr_scheduler": "constant",
+            "critic.lr_warmup_ratio": 0,
+            "algo.kl.init_coef": 0.001,
+            "data.prompt_dataset": self.prompts,
+            "data.max_len": 32,
+            "reverse_curriculum.max_steps": 8,
+            "rollout.batch_size": BATCH,
+            "rollout.n_samples_per_prompt": 2,
+            "rollout.micro_batch_size": BATCH * 2,
+            "rollout.max_new_tokens": 4,
+            "train.batch_size": BATCH * 2,
+            "train.micro_batch_size": BATCH * 2,
+        }
+        words = as_words(plain | {key.replace("__", "."): value for key, value in settings.items()})
+        return ["train", "reverse-curriculum", *words]
+
     def sft(self, directory: Path, data: Path, **settings: object) -> list[str]:
         """Words of an SFT run of 6 updates of 8 rows."""
         plain = {
@@ -165,10 +195,17 @@ def rows_of(directory: Path) -> list[dict]:
     return read_metrics(path) if path.exists() else []
 
 
-def problem_ids(directory: Path) -> dict[int, list[int]]:
+def start_state_row(i: int, stage: int) -> dict[str, object]:
+    """Problem ``i`` with ``stage`` of its two lines already written. The further on, the more digits are right: 777, 2 and 4.5 +- 4.5."""
+    label = json.dumps({"answer": ("777", "2", "4.5")[stage]})
+    lines = [f"{i}+{7 * i % 10} mod 100\n", f"{i}+1=2\n", "2+1=3\n"]
+    return {"input": "".join(lines[: stage + 1]), "label": label, "datasource": f"stage_{stage}"}
+
+
+def problem_ids(directory: Path, samples: int = SAMPLES) -> dict[int, list[int]]:
     """Step -> problem ids of its groups in order, from the kept rollouts."""
     found = {}
     for path in sorted((directory / "rollouts").glob("step_*.jsonl")):
         rows = [json.loads(line) for line in path.read_text().splitlines()]
-        found[int(path.stem.removeprefix("step_"))] = [row["problem_id"] for row in rows[::SAMPLES]]
+        found[int(path.stem.removeprefix("step_"))] = [row["problem_id"] for row in rows[::samples]]
     return found
