@@ -51,7 +51,7 @@ def test_keys_named_in_prose_exist(page: Path) -> None:
     words = {
         word for code in CODE.findall(prose(page)) for word in re.findall(r"^-{0,2}([a-z_]+(?:\.[a-z_0-9]+)+)", code)
     }
-    files = (".py", ".md", ".yaml", ".jsonl", ".json", ".html", ".sh", ".txt")
+    files = (".py", ".md", ".yaml", ".jsonl", ".json", ".html", ".sh", ".txt", ".safetensors")
     keys = {word for word in words if word.split(".")[0] in sections and not word.endswith(files)}
     assert keys <= known
 

@@ -169,11 +169,13 @@ def test_worked_answers_are_no_programs(tmp_path: Path) -> None:
         build_reverse_curriculum("gsm8k-program", write(tmp_path / "in.jsonl", GSM8K[:1]), tmp_path / "out.jsonl")
 
 
+@pytest.mark.slow
 def test_released_svamp(shared_data: Path, tmp_path: Path) -> None:
     conversion = build_programs("svamp", shared_data / "svamp" / "SVAMP.json", tmp_path / "out.jsonl")
     assert len(conversion.rows) == 998
 
 
+@pytest.mark.slow
 def test_released_gsm8k(shared_data: Path, tmp_path: Path) -> None:
     """At least a thousand solutions become programs that run and give the answer."""
     part = (shared_data / "gsm8k" / "train.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)[:1200]

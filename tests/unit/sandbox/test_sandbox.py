@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -164,10 +165,24 @@ def test_a_server_that_was_killed_is_replaced() -> None:
     made = Sandbox(1, modules=SMALL)
     assert made.run(HONEST).status == "ok"
     [first] = made.server_pids()
+    command = Path(f"/proc/{first}/cmdline").read_bytes()
     os.kill(first, signal.SIGKILL)
+    started = time.monotonic()
+    while command in commands() and time.monotonic() - started < 50:
+        time.sleep(0.02)
+    assert command not in commands()  # the process that it waited for is gone too
     assert made.run(HONEST).number == "18.0"
     assert made.server_pids() != [first]
     made.close()
+
+
+def commands() -> set[bytes]:
+    """The command lines of all live processes."""
+    found = set()
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            found.add(path.read_bytes())
+    return found
 
 
 def test_a_program_that_takes_its_server_with_it_twice_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -275,6 +290,30 @@ def test_it_works_for_an_ordinary_user() -> None:
     assert "other user" in greeting["missing"] and {"seccomp", "landlock"} & set(greeting["active"])
     assert [outcome["status"] for outcome in outcomes] == ["ok", "time", "ok"]
     assert outcomes[2]["number"] == "65534.0"
+
+
+@pytest.mark.parametrize("kept", [0xA80425FB, 0])
+def test_it_works_for_a_root_that_may_not_make_namespaces(kept: int) -> None:
+    """The capabilities of a container's root by default (a bit each), and none at all."""
+    if os.geteuid() != 0:
+        pytest.skip("needs root")
+    program = (
+        "import json\n"
+        "from openrlhf_ext.sandbox import Limits, Sandbox, kernel\n"
+        "for capability in range(41):\n"
+        f"    if not {kept} >> capability & 1:\n"
+        "        kernel.prctl(24, capability)  # PR_CAPBSET_DROP: gone for every program started from here\n"
+        f"made = Sandbox(1, modules={SMALL!r})\n"
+        "found = made.capabilities()\n"
+        f"outcomes = [made.run(text, Limits(0.5, 5.0)).status for text in ({HONEST!r}, 'def solution():\\n    while True: pass')]\n"
+        "print(json.dumps([found.active, sorted(found.missing), found.confined, outcomes]))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=100)
+    assert done.returncode == 0, done.stderr
+    active, missing, confined, outcomes = json.loads(done.stdout)
+    assert {"ipc namespace", "network namespace", "pid namespace"} <= set(missing)
+    assert ("other user" in active) == ("empty root" in active) == (kept != 0)
+    assert confined == ("seccomp" in active) and outcomes == ["ok", "time"]
 
 
 def test_every_layer_is_either_active_or_explained(box: Sandbox) -> None:

@@ -26,7 +26,11 @@ def test_numbers_are_those_of_the_headers(machine: str) -> None:
         pytest.skip("no kernel headers here")
     text = header.read_text()
     numbers = {name: int(number) for name, number in re.findall(r"#define __NR(?:3264)?_(\w+)\s+(\d+)", text)}
-    numbers |= {name: numbers[other] for name, other in re.findall(r"#define __NR_(\w+) __NR3264_(\w+)", text) if other in numbers}
+    numbers |= {
+        name: numbers[other]
+        for name, other in re.findall(r"#define __NR_(\w+) __NR3264_(\w+)", text)
+        if other in numbers
+    }
     column = list(ARCHITECTURES).index(machine)
     listed = ALLOWED | REFUSED | {"openat": OPENAT}
     assert {name: numbers.get(name, -1) for name in listed} == {name: pair[column] for name, pair in listed.items()}
