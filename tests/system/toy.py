@@ -65,7 +65,7 @@ class Toy:
         return ["train", "grpo", *as_words(plain | {key.replace("__", "."): value for key, value in settings.items()})]
 
     def reverse_curriculum(self, directory: Path, **settings: object) -> list[str]:
-        """Words of a reverse-curriculum run of 16 short samples a step: any digit is right where the label is 4.5, none where it is 777."""
+        """Words of a reverse-curriculum run of 16 short samples a step; what is right is said by `start_state_row`."""
         plain = {
             "run.dir": directory,
             "run.seed": 3,
@@ -196,9 +196,9 @@ def rows_of(directory: Path) -> list[dict]:
 
 
 def start_state_row(i: int, stage: int) -> dict[str, object]:
-    """Problem ``i`` with ``stage`` of its two lines already written. The further on, the more digits are right: 777, 2 and 4.5 +- 4.5."""
+    """Problem ``i`` with ``stage`` of two lines already written. The further on, the more digits are right: none, 0 to 6, all."""
     label = json.dumps({"answer": ("777", "2", "4.5")[stage]})
-    lines = [f"{i}+{7 * i % 10} mod 100\n", f"{i}+1=2\n", "2+1=3\n"]
+    lines = [f"{i}+{7 * i % 10} mod 100\n", f"{i} mod 100\n", f"{9 - i} mod 100\n"]
     return {"input": "".join(lines[: stage + 1]), "label": label, "datasource": f"stage_{stage}"}
 
 
