@@ -9,6 +9,7 @@ import os
 import socket
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -330,3 +331,16 @@ def test_the_server_cannot_be_traced(made: list[Sandbox], layers: tuple[str, ...
     )
     outcome = run(sandbox, "import ctypes, os\n" + body(*attach))
     assert outcome.status == "killed" or outcome.number == "0.0"
+
+
+def test_a_batch_of_hostile_and_honest_programs(made: list[Sandbox]) -> None:
+    """From eight threads at once on two servers: each honest program gets its own number, the hostile ones none."""
+    made.append(sandbox := Sandbox(2, modules=MODULES))
+    hostile = [*LOOPS.values(), *MEMORY.values(), DAEMON, BOMB, *ENDINGS.values(), *FORGERIES.values()]
+    programs = [program for n, bad in enumerate(hostile) for program in (bad, body(f"return {n} * 3"))]
+    limits = Limits(cpu_seconds=0.3, wall_seconds=5.0, memory_mib=128)
+    with ThreadPoolExecutor(8) as threads:
+        outcomes = list(threads.map(lambda program: sandbox.run(program, limits), programs))
+    assert [outcome.number for outcome in outcomes[1::2]] == [f"{3 * n}.0" for n in range(len(hostile))]
+    assert {outcome.number for outcome in outcomes[::2]} == {None}
+    assert len(sandbox.server_pids()) == 2 and len(processes_of(sandbox)) <= 4
