@@ -19,7 +19,7 @@ from openrlhf_ext.config.problem import Problem
 from openrlhf_ext.memory import ModelShape, checkpoint_gib
 from openrlhf_ext.plan import Plan
 from openrlhf_ext.preflight_data import Rows, read_rows, row_problems
-from openrlhf_ext.preflight_model import model_problems, read_model
+from openrlhf_ext.preflight_model import critic_problems, model_problems, read_model
 from openrlhf_ext.preflight_stages import stage_problems, trained_rows
 from openrlhf_ext.preflight_tokens import token_problems
 from openrlhf_ext.record.rows import is_run
@@ -52,8 +52,9 @@ def read_inputs(resolved: Resolved, *, elsewhere: bool = False) -> Inputs:
     held_out, more = read_rows(resolved, "eval.dataset", elsewhere=elsewhere)
     test, and_more = read_rows(resolved, "evaluation.test_dataset", elsewhere=elsewhere)
     model, even_more = read_model(resolved, elsewhere=elsewhere)
+    critic = critic_problems(resolved, model, elsewhere=elsewhere)
     rows = None if train is None or train.incomplete else trained_rows(resolved, train)
-    return Inputs(train, held_out, test, model, (*problems, *more, *and_more, *even_more), rows)
+    return Inputs(train, held_out, test, model, (*problems, *more, *and_more, *even_more, *critic), rows)
 
 
 def preflight(

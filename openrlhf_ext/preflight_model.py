@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+from openrlhf_ext.config.check_rollout import has_critic
 from openrlhf_ext.config.load import Resolved
 from openrlhf_ext.config.problem import Problem
 from openrlhf_ext.memory import ModelShape, read_shape
@@ -30,19 +31,39 @@ def model_folder(resolved: Resolved) -> Path | None:
 
 def read_model(resolved: Resolved, *, elsewhere: bool = False) -> tuple[ModelShape | None, list[Problem]]:
     """The shape of the model and what is missing in its folder (``elsewhere``: that it is not here is only remarked on)."""
-    key = model_key(resolved)
+    return _read(resolved, model_key(resolved), elsewhere=elsewhere)
+
+
+def critic_problems(resolved: Resolved, policy: ModelShape | None, *, elsewhere: bool = False) -> list[Problem]:
+    """What is wrong with a critic that starts from a model of its own: its folder, or a vocabulary that is not the policy's."""
+    key = "critic.model_name_or_path"
     name = resolved.text(key)
+    if not has_critic(resolved) or not name or name == resolved.text(model_key(resolved)):
+        return []
+    critic, problems = _read(resolved, key, elsewhere=elsewhere, tokenizer=False)
+    if critic and policy and critic.vocabulary != policy.vocabulary:
+        what = (
+            f"{critic.vocabulary} tokens, but the policy has {policy.vocabulary}: the critic reads the policy's tokens"
+        )
+        problems.append(Problem(resolved.where(key), what, "a critic of the policy's vocabulary, or leave it out"))
+    return problems
+
+
+def _read(
+    resolved: Resolved, key: str, *, elsewhere: bool, tokenizer: bool = True
+) -> tuple[ModelShape | None, list[Problem]]:
+    name, where = resolved.text(key), resolved.where(key)
     if not name:
         return None, []
-    folder, where = model_folder(resolved), resolved.where(key)
-    if folder is None:
+    folder = Path(name)
+    if not folder.is_dir():
         problem = _not_here(where, name)
         return None, [replace(problem, note=True) if elsewhere else problem]
     if (folder / "adapter_config.json").exists() and not (folder / "config.json").exists():
         what = f"{folder} holds a LoRA adapter, not a model"
         return None, [Problem(where, what, "openrlhf-ext merge --base M --adapter A --out DIR")]
     problems = []
-    if not any((folder / file).exists() for file in _TOKENIZER_FILES):
+    if tokenizer and not any((folder / file).exists() for file in _TOKENIZER_FILES):
         problems.append(Problem(where, f"{folder} has no tokenizer", "save the tokenizer beside the model"))
     if not [*folder.glob("*.safetensors"), *folder.glob("pytorch_model*.bin")]:
         problems.append(Problem(where, f"{folder} has no weights (*.safetensors)", "give the folder of a saved model"))

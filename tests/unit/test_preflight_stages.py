@@ -121,12 +121,18 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with start states and a model as preflight reads them."""
     monkeypatch.chdir(tmp_path)
     write("mixed.jsonl", MIXED)
-    Path("model").mkdir()
-    config = {"model_type": "llama", "hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
-    Path("model/config.json").write_text(json.dumps(config | {"vocab_size": 100, "max_position_embeddings": 512}))
+    write_model("model")
     Path("model/tokenizer.json").write_text("{}")
-    Path("model/model.safetensors").write_bytes((2).to_bytes(8, "little") + b"{}")
     return tmp_path
+
+
+def write_model(folder: str, vocabulary: int = 100) -> None:
+    Path(folder).mkdir()
+    config = {"model_type": "llama", "hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
+    Path(folder, "config.json").write_text(
+        json.dumps(config | {"vocab_size": vocabulary, "max_position_embeddings": 512})
+    )
+    Path(folder, "model.safetensors").write_bytes((2).to_bytes(8, "little") + b"{}")
 
 
 def write(path: str, sources: Sequence[object], first: int = 0) -> None:
@@ -218,3 +224,22 @@ def test_a_run_without_an_end_names_this_methods_key() -> None:
     plan = make_plan(resolved, "cpu", rows=inputs.rows)
     found = preflight(resolved, plan, inputs=inputs, tokens=False)
     assert "reverse_curriculum.max_steps" in {problem.where for problem in errors(found)}
+
+
+@pytest.mark.usefixtures("folder")
+def test_a_critic_of_its_own_is_looked_at() -> None:
+    def found(name: str) -> list[tuple[str, str]]:
+        problems = errors(whole(critic__model_name_or_path=name))
+        return [(problem.where.split(" (")[0], problem.what) for problem in problems]
+
+    key = "critic.model_name_or_path"
+    assert found("./critic") == [(key, "no such folder: ./critic")]
+    write_model("critic")
+    assert found("critic") == [], "a critic needs no tokenizer"
+    write_model("other", vocabulary=101)
+    ((where, what),) = found("other")
+    assert where == key
+    assert what.startswith("101 tokens, but the policy has 100")
+    Path("critic/model.safetensors").unlink()
+    assert found("critic") == [(key, "critic has no weights (*.safetensors)")]
+    assert found("model") == [], "the policy's own start model"
