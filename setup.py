@@ -11,6 +11,7 @@ HERE = Path(__file__).parent
 BASE = [
     "pyyaml>=6.0",  # configs
     "math-verify>=0.8.0",  # grading; from 0.8 on it can run off the main thread, where rewards are computed
+    "sympy>=1.13",  # what programs of the model may import in the sandbox (math-verify brings it too)
     "tqdm>=4.66",  # progress
     "jinja2>=3.1",  # the page that report writes
 ]
