@@ -24,7 +24,7 @@ from openrlhf_ext.losses.normalise import temperature_at
 from openrlhf_ext.memory_use import process_gib, tree_gib
 from openrlhf_ext.methods.base import RolloutMethod
 from openrlhf_ext.record.progress import Progress
-from openrlhf_ext.record.run_dir import RunDir
+from openrlhf_ext.record.run_dir import RunDir, read_events
 from openrlhf_ext.rollout.deadline import wait_for
 from openrlhf_ext.rollout.prompts import Prompt, Stream
 from openrlhf_ext.rollout.source import Rollout, RolloutSource, SamplingOptions
@@ -80,7 +80,7 @@ class RolloutTrainer(TrainingLoop, BasePPOTrainer):
         self.source, self.sampling, self.heldout = source, sampling, heldout
         self.method = method
         self._owes_start_evaluation = False
-        self._best: dict | None = None
+        self._best = last_best(run) if run.resumed else None
         self._gap: dict[str, float] = {}
         self._synced_tensors = 0
 
@@ -187,12 +187,12 @@ class RolloutTrainer(TrainingLoop, BasePPOTrainer):
 
     def _keep_best(self, step: int, accuracy: float) -> None:
         """Export the policy where it beats every earlier evaluation; the start model itself is where the user has it."""
-        if self._best is not None and accuracy <= self._best["accuracy"]:
+        if self._best is not None and accuracy <= self._best:
             return
-        self._best = {"step": step, "accuracy": accuracy}
+        self._best = accuracy
         if step > 0:
             self.save_model(self.run.best)
-        self.run.event("best", **self._best)
+        self.run.event("best", step=step, accuracy=accuracy)
 
     def save_model(self, directory: Path) -> None:
         """Write the policy as a Hugging Face model; complete or absent."""
@@ -210,7 +210,6 @@ class RolloutTrainer(TrainingLoop, BasePPOTrainer):
             "stream": self.stream.state_dict(),
             "groups_total": self.source.groups_total,
             "method": self.method.state_dict(),
-            "best": self._best,
             "kl_coefficient": self.kl_ctl.value,
         }
 
@@ -218,7 +217,6 @@ class RolloutTrainer(TrainingLoop, BasePPOTrainer):
         self.method.load_state_dict(state["method"])
         self.stream.load_state_dict(state["stream"])
         self.source.groups_total = state["groups_total"]
-        self._best = state["best"]
         self.kl_ctl.value = state["kl_coefficient"]
 
     def _restored(self) -> None:
@@ -250,6 +248,12 @@ class RolloutTrainer(TrainingLoop, BasePPOTrainer):
         """The same numbers through upstream's W&B and TensorBoard loggers."""
         for tracker in self._trackers():
             tracker.log_train(step, metrics | {"generated_samples": status.get("generated_samples")})
+
+
+def last_best(run: RunDir) -> float | None:
+    """The accuracy of the model in ``best``. From the events, not from a checkpoint: a kill may have lost the steps, not the export."""
+    found = [event["accuracy"] for event in read_events(run.path) if event["kind"] == "best"]
+    return found[-1] if found else None
 
 
 def logprob_gap(experiences: Sequence[Experience]) -> dict[str, float]:
