@@ -48,6 +48,10 @@ def launch(resolved: Resolved, plan: Plan, *, resume: bool = False) -> int:
                 from openrlhf_ext.launch_rollout import run_rollout_method
 
                 run_rollout_method(resolved, plan, recipe, run, progress)
+            elif recipe.kind == "offline":
+                from openrlhf_ext.launch_offline import run_offline_method
+
+                run_offline_method(resolved, plan, run, progress)
             else:
                 from openrlhf_ext.launch_program import run_program
 

@@ -63,7 +63,8 @@ def make_plan(
     cores = cores or usable_cores()
     layout = _rollout_layout if resolved.get("vllm.num_engines") is not None else _program_layout
     groups, engines, bundle_sets = layout(resolved, device, cores, model)
-    batch = _rollout_batch(resolved, rows) if engines else _program_batch(resolved, rows)
+    batch_of = _rollout_batch if engines else _offline_batch if layout is _rollout_layout else _program_batch
+    batch = batch_of(resolved, rows)
     notes = tuple(_notes(resolved, device, engines, batch, model))
     return Plan(resolved.method, device, resolved.precision, bundle_sets, groups, engines, batch, notes)
 
@@ -71,7 +72,10 @@ def make_plan(
 def _rollout_layout(
     resolved: Settings, device: str, cores: int, model: ModelShape | None
 ) -> tuple[tuple[Group, ...], tuple[Engine, ...], dict[str, list[dict[str, float]]]]:
-    """Policy, critic (for GAE), reference (where KL is on) and engines: everything shared, policy with reference, or each on its own."""
+    """Policy, critic (for GAE), reference (where KL is on) and engines: everything shared, policy with reference, or each on its own.
+
+    A method on stored trajectories has no engines, and its reference is part of the policy's workers.
+    """
     share_all = resolved.flag("train.colocate_all")
     share_ref = share_all or resolved.flag("train.colocate_actor_ref")
     sizes = {"actor": _size(resolved, "actor")}
@@ -87,7 +91,7 @@ def _rollout_layout(
     for name, (nodes, per_node) in sizes.items():
         slots[home[name]] = max(slots.get(home[name], 0), nodes * per_node)
     slots[engine_home] = max(slots.get(engine_home, 0), width * count)
-    tenants = {s: sum(home[n] == s for n in sizes) + (s == engine_home) for s in slots}
+    tenants = {s: sum(home[n] == s for n in sizes) + (s == engine_home and count > 0) for s in slots}
 
     groups = tuple(
         _group(resolved, name, size, home[name], _booking(device, tenants[home[name]]), cores, model)
@@ -140,6 +144,8 @@ def _group(
         if trains:
             offload = resolved.flag("ds.adam_offload")
             state = trainer_state_gib(model, precision, stage, max(ranks, 1), adam_offload=offload)
+            if name == "actor" and resolved.get("oreo.regulariser") == "exact":  # the reference sits beside the policy
+                state += frozen_state_gib(model, precision, stage, max(ranks, 1))
         else:
             state = frozen_state_gib(model, precision, stage, max(ranks, 1))
         activations = activation_gib(model, precision, micro, length, training=trains)
@@ -201,6 +207,33 @@ def _rollout_batch(resolved: Settings, rows: int | None) -> Batch:
         steps=steps,
         optimizer_steps=total,
         warmup_steps=_warmup(total, resolved.number("actor.lr_warmup_ratio"), resolved.text("actor.lr_scheduler")),
+    )
+
+
+def _offline_batch(resolved: Settings, rows: int | None) -> Batch:
+    """One step = one update of both networks on ``train.batch_size`` trajectories; passes over them join seamlessly."""
+    nodes, per_node = _size(resolved, "actor")
+    train_batch, micro = resolved.whole("train.batch_size"), resolved.whole("train.micro_batch_size")
+    epochs, parallel = resolved.whole("train.max_epochs"), nodes * per_node
+    rows = _limit(rows, resolved.whole("data.max_samples"))
+    steps = resolved.whole_or_none(resolved.own_key("max_steps"))
+    steps = steps or (None if rows is None else rows * epochs // train_batch)
+    return Batch(
+        rows=rows,
+        prompts_per_step=train_batch,
+        samples_per_prompt=1,
+        samples_per_step=train_batch,
+        train_batch=train_batch,
+        micro_batch=micro,
+        data_parallel=parallel,
+        accumulation=train_batch // (micro * parallel),
+        updates_per_step=1,
+        forward_batches_per_rank=0,
+        episodes=epochs,
+        steps_per_episode=None if rows is None else rows / train_batch,
+        steps=steps,
+        optimizer_steps=steps,
+        warmup_steps=_warmup(steps, resolved.number("actor.lr_warmup_ratio"), resolved.text("actor.lr_scheduler")),
     )
 
 

@@ -103,7 +103,7 @@ def _length(plan: Plan) -> str:
         return updates
     if plan.engines:
         return f"{updates}; {b.rows} prompts, {b.steps * b.prompts_per_step / b.rows:.2f} passes over them"
-    return f"{updates}; {b.rows} rows, {b.steps_per_episode:g} steps per epoch, {b.episodes} epochs"
+    return f"{updates}; {b.rows} rows, {b.steps_per_episode:.4g} steps per epoch, {b.episodes} epochs"
 
 
 def _placement(plan: Plan, cluster: Cluster) -> str:

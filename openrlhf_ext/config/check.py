@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from openrlhf_ext.config.check_batch import batch_problems
+from openrlhf_ext.config.check_offline import offline_problems
 from openrlhf_ext.config.check_range import range_problems
 from openrlhf_ext.config.check_rollout import has_critic, rollout_problems
 from openrlhf_ext.config.device import CPU_ONLY, device_problems
@@ -40,7 +41,9 @@ def check(resolved: Resolved) -> list[Problem]:
     found += _required(resolved)
     found += range_problems(resolved)
     found += _common(resolved)
-    if resolved.program == "ppo":
+    if resolved.offline:
+        found += offline_problems(resolved)
+    elif resolved.program == "ppo":
         found += rollout_problems(resolved)
     else:
         found += _program(resolved)
@@ -51,13 +54,17 @@ def check(resolved: Resolved) -> list[Problem]:
 
 def _required(resolved: Resolved) -> Iterator[Problem]:
     needed = {
+        "offline": {
+            "actor.model_name_or_path": "a model folder",
+            "data.prompt_dataset": "a file of trajectories",
+        },
         "sft": {"model.model_name_or_path": "a model folder", "data.dataset": "a JSONL file"},
         "ppo": {
             "actor.model_name_or_path": "a model folder",
             "data.prompt_dataset": "a JSONL file",
             "task.name": "a task, e.g. game24",
         },
-    }[resolved.program]
+    }["offline" if resolved.offline else resolved.program]
     for key, example in needed.items():
         if not resolved.get(key):
             yield Problem(key, "not set", f"--{key} with {example}")

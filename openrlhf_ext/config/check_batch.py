@@ -20,7 +20,17 @@ def batch_problems(resolved: Resolved) -> list[Problem]:
         return list(
             _update(resolved, resolved.whole("run.nodes") * resolved.whole("run.ranks_per_node"), "run.ranks_per_node")
         )
-    return list(_rollout(resolved))
+    return list(_offline(resolved) if resolved.offline else _rollout(resolved))
+
+
+def _offline(resolved: Resolved) -> Iterator[Problem]:
+    """Both networks learn from the same trajectories, each over its own ranks."""
+    for name in ("actor", "critic"):
+        ranks = resolved.whole(f"{name}.num_nodes") * resolved.whole(f"{name}.num_gpus_per_node")
+        found = list(_update(resolved, ranks, f"{name}.num_gpus_per_node"))
+        yield from found
+        if found:
+            return
 
 
 def _rollout(resolved: Resolved) -> Iterator[Problem]:

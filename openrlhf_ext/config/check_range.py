@@ -37,6 +37,8 @@ _AT_LEAST_1 = (
     "evaluation.limit",
     "grpo.max_steps",
     "reverse_curriculum.max_steps",
+    "oreo.max_steps",
+    "oreo.kl_chunk",
     "critic.num_nodes",
     "critic.num_gpus_per_node",
     "ckpt.max_num",
@@ -67,6 +69,8 @@ _RANGES: dict[str, tuple[float, float, bool, bool]] = {
     "critic.adam.weight_decay": (0, 1, True, False),
     "critic.lr_warmup_ratio": (0, 1, True, True),
     "critic.max_norm": (0, math.inf, True, False),
+    "oreo.beta": (0, math.inf, False, False),
+    "oreo.alpha": (0, math.inf, True, False),
     "critic.value_clip": (0, math.inf, False, True),
     "actor.eps_clip": (0, 1, False, True),
     "actor.adam.lr": (0, 1, False, True),
@@ -93,13 +97,18 @@ _EVERY_N = ("eval.steps", "ckpt.save_steps")
 
 def has_positive_sizes(resolved: Resolved) -> bool:
     """Are all sizes at least 1, so that batch and placement can be computed?"""
-    values = (resolved.number_or_none(key) for key in _AT_LEAST_1)
+    values = (resolved.number_or_none(key) for key in _sizes(resolved))
     return all(value is None or value >= 1 for value in values)
+
+
+def _sizes(resolved: Resolved) -> Iterator[str]:
+    """Keys that must be at least 1; a method on stored trajectories has no engines."""
+    return (key for key in _AT_LEAST_1 if not (resolved.offline and key == "vllm.num_engines"))
 
 
 def range_problems(resolved: Resolved) -> Iterator[Problem]:
     """Values outside their range; keys that the method does not have, or that are null, are skipped."""
-    for key in _AT_LEAST_1:
+    for key in _sizes(resolved):
         value = resolved.number_or_none(key)
         if value is not None and value < 1:
             yield Problem(resolved.where(key), f"{value:g} is less than 1", f"--{key} 1 or more")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from os.path import abspath
 from typing import TYPE_CHECKING
 
@@ -269,7 +269,6 @@ def _evaluation(resolved: Resolved) -> Iterator[Problem]:
 
 
 def _no_effect(resolved: Resolved) -> Iterator[Problem]:
-    """Set by the user, to another value than the default, and read by nothing."""
     rules = list(_NO_EFFECT)
     if not resolved.flag("train.dynamic_batch_enable"):
         rules += [(f"{part}.max_tokens_per_gpu", "train.dynamic_batch_enable is off") for part in ("rollout", "train")]
@@ -283,6 +282,11 @@ def _no_effect(resolved: Resolved) -> Iterator[Problem]:
         rules.append(("vllm.gpu_memory_utilization", "on CPU the cache is run.kv_cache_gib"))
     if resolved.text("actor.optim") == "adam":
         rules.append(("actor.muon.", "actor.optim is adam"))
+    yield from without_effect(resolved, rules)
+
+
+def without_effect(resolved: Resolved, rules: Sequence[tuple[str, str]]) -> Iterator[Problem]:
+    """Notes on keys that the user set to another value than the default and that nothing reads; ``rules``: (key prefix, why)."""
     table, method = knobs(resolved.method), METHOD_DEFAULTS[resolved.method]
     for key in resolved.origins:
         why = next((why for prefix, why in rules if key.startswith(prefix)), None)

@@ -28,8 +28,12 @@ PROGRAM_OF_METHOD: dict[str, str] = {
 }
 """Method -> the OpenRLHF program whose options it takes."""
 
-AVAILABLE_METHODS: tuple[str, ...] = ("sft", "grpo", "reverse-curriculum")
+AVAILABLE_METHODS: tuple[str, ...] = ("sft", "grpo", "reverse-curriculum", "oreo")
 """Methods that this version can run."""
+
+
+OFFLINE_METHODS: tuple[str, ...] = ("oreo",)
+"""Methods that train on stored trajectories: no engine takes part, and no task needs to grade."""
 
 
 @dataclass(frozen=True)

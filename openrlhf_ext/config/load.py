@@ -13,7 +13,7 @@ from openrlhf_ext.config.presets import METHOD_DEFAULTS, PRESET_TASKS, PRESETS
 from openrlhf_ext.config.problem import ConfigError, Problem
 from openrlhf_ext.config.read import Setting, read_file, read_overrides
 from openrlhf_ext.config.resolved import DERIVED, Resolved, nest
-from openrlhf_ext.config.schema import Evaluation, Grpo, ReverseCurriculum, Run, TaskOptions
+from openrlhf_ext.config.schema import Evaluation, Grpo, Oreo, ReverseCurriculum, Run, TaskOptions
 from openrlhf_ext.config.values import coerce, coerce_open
 
 __all__ = ["ConfigError", "Resolved", "load"]
@@ -67,6 +67,7 @@ def load(method: str, path: str | None, overrides: Sequence[tuple[str, str]], *,
         task_options=_task_options(values),
         grpo=_view(Grpo, _section("grpo", values)),
         reverse_curriculum=_view(ReverseCurriculum, _section("reverse_curriculum", values)),
+        oreo=_view(Oreo, _section("oreo", values)),
         evaluation=_view(Evaluation, _section("evaluation", values)),
     )
     if problems:

@@ -36,6 +36,16 @@ METHOD_DEFAULTS: dict[str, dict[str, object]] = {
         "eval.temperature": 1.0,
         "eval.n_samples_per_prompt": 8,
     },
+    "oreo": {
+        "algo.advantage.estimator": "gae",  # the value network is OpenRLHF's critic
+        "algo.kl.init_coef": 0.0,  # the reference is part of the loss, not a group of its own
+        "actor.num_gpus_per_node": 1,
+        "actor.adam.lr": 5e-6,
+        "actor.lr_scheduler": "cosine",
+        "critic.adam.lr": 5e-6,
+        "critic.lr_scheduler": "cosine",
+        "vllm.num_engines": 0,
+    },
 }
 """Where OpenRLHF's own default would make another method of it, or make it unusable on one machine."""
 

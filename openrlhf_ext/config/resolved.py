@@ -8,8 +8,8 @@ from pathlib import Path
 
 import yaml
 
-from openrlhf_ext.config.knobs import PROGRAM_OF_METHOD, Knob, knobs
-from openrlhf_ext.config.schema import Evaluation, Grpo, ReverseCurriculum, Run, TaskOptions
+from openrlhf_ext.config.knobs import OFFLINE_METHODS, PROGRAM_OF_METHOD, Knob, knobs
+from openrlhf_ext.config.schema import Evaluation, Grpo, Oreo, ReverseCurriculum, Run, TaskOptions
 from openrlhf_ext.upstream.cli import parse
 
 DERIVED: dict[str, str] = {
@@ -45,12 +45,18 @@ class Resolved:
     task_options: TaskOptions
     grpo: Grpo
     reverse_curriculum: ReverseCurriculum
+    oreo: Oreo
     evaluation: Evaluation
 
     @property
     def program(self) -> str:
         """OpenRLHF's program whose options ``values`` holds."""
         return PROGRAM_OF_METHOD[self.method]
+
+    @property
+    def offline(self) -> bool:
+        """Does it train on stored trajectories, without engines?"""
+        return self.method in OFFLINE_METHODS
 
     @property
     def task(self) -> dict[str, object]:

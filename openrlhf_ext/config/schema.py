@@ -96,6 +96,36 @@ class ReverseCurriculum:
 
 
 @dataclass(frozen=True)
+class Oreo:
+    """Offline RL with a soft value (facts: OREO), on the trajectories of ``data.prompt_dataset``."""
+
+    level: Literal["token", "step", "response"] = "token"
+    """What counts as one action of the policy loss (page: docs/oreo.md)."""
+    beta: float = 0.03
+    """Weight of the log-ratios to the reference; V* = R - beta sum l."""
+    alpha: float | None = None
+    """Weight of L_reg, the KL to the reference; null = the paper's for the level: 0.01, 0.1 or 0.3."""
+    regulariser: Literal["exact", "sampled"] = "exact"
+    """``exact`` = KL over the whole vocabulary, with the reference in memory; ``sampled`` = k3 of the stored actions, without."""
+    kl_chunk: int = 256
+    """Rows of logits that are held at a time."""
+    reward_low: float = 0.0
+    """Lowest reward of the data: a failure."""
+    reward_high: float = 1.0
+    """Highest reward of the data: a success."""
+    turn_ends: bool = False
+    """Train V also right after every complete turn but the last, where a search over turns reads it."""
+    delimiters: list[str] | None = None
+    """Where steps end in plain rows; null = where the task cuts. The paper: a line break, for MATH also ". " and ".$ "."""
+    reference_model: str | None = None
+    """Model that l and the KL refer to; null = the policy's start model."""
+    reference_cache: str | None = None
+    """sampled: file of the reference's log-probs, which several runs may share; null = in the run directory."""
+    max_steps: int | None = None
+    """End after exactly this many updates; null = ``train.max_epochs`` passes over the trajectories."""
+
+
+@dataclass(frozen=True)
 class Evaluation:
     """Held-out evaluation inside training, every ``eval.steps`` steps: greedy answers to the rows of ``eval.dataset``.
 
@@ -120,6 +150,7 @@ NAMESPACES: dict[str, type] = {
     "run": Run,
     "grpo": Grpo,
     "reverse_curriculum": ReverseCurriculum,
+    "oreo": Oreo,
     "evaluation": Evaluation,
 }
 """Namespaces with a fixed set of keys."""
@@ -128,6 +159,7 @@ METHOD_NAMESPACES: dict[str, tuple[str, ...]] = {
     "sft": ("run",),
     "grpo": ("run", "grpo", "evaluation"),
     "reverse-curriculum": ("run", "reverse_curriculum", "evaluation"),
+    "oreo": ("run", "oreo"),
 }
 """Which of them each method reads; all methods accept ``task.``."""
 

@@ -2,7 +2,8 @@
 
 from openrlhf_ext.methods.base import Recipe
 from openrlhf_ext.methods.grpo import GRPO
+from openrlhf_ext.methods.oreo import OREO
 from openrlhf_ext.methods.reverse_curriculum import REVERSE_CURRICULUM
 from openrlhf_ext.methods.sft import SFT
 
-METHODS: dict[str, Recipe] = {"sft": SFT, "grpo": GRPO, "reverse-curriculum": REVERSE_CURRICULUM}
+METHODS: dict[str, Recipe] = {"sft": SFT, "grpo": GRPO, "reverse-curriculum": REVERSE_CURRICULUM, "oreo": OREO}

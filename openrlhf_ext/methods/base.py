@@ -45,7 +45,8 @@ class Recipe:
     """The composition of a method.
 
     ``program``: upstream program whose flags the config is rendered to (ppo, sft, rm, dpo).
-    ``kind``: ``rollout`` = our trainer with engines; ``program`` = upstream's own program on a placement group.
+    ``kind``: ``rollout`` = our trainer with engines; ``offline`` = our trainer on stored trajectories; ``program`` = upstream's own
+    program on a placement group.
     ``maker``: import path ``module:Class`` of the experience maker (rollout methods).
     ``method``: what the method adds to the loop, made from the request and its plan (rollout methods).
     ``substitutions``: names that an upstream program sees replaced, as import paths (program methods).

@@ -50,6 +50,8 @@ OURS = (
     "checkpoints",
     "model",
     "best",
+    "value",
+    "reference.safetensors",
     "tensorboard",
     "wandb",
     "report.html",
@@ -90,6 +92,16 @@ class RunDir:
     def best(self) -> Path:
         """Model of the best evaluation, where the run keeps one."""
         return self.path / "best"
+
+    @property
+    def value(self) -> Path:
+        """Value network at the end, where the method trains one to keep."""
+        return self.path / "value"
+
+    @property
+    def reference(self) -> Path:
+        """Log-probs of the reference model on the training data, where the method stores them."""
+        return self.path / "reference.safetensors"
 
     @property
     def rollouts(self) -> Path:

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Generic, Protocol, TypeVar
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -36,10 +38,10 @@ class Stream(Protocol):
     def load_state_dict(self, state: dict) -> None: ...
 
 
-class PromptStream:
-    """Endless prompts in a seeded order. ``shuffle=False`` keeps the file's order."""
+class PromptStream(Generic[T]):
+    """Endless prompts (or other rows) in a seeded order. ``shuffle=False`` keeps the file's order."""
 
-    def __init__(self, prompts: list[Prompt], seed: int, shuffle: bool = True) -> None:
+    def __init__(self, prompts: list[T], seed: int, shuffle: bool = True) -> None:
         if not prompts:
             raise ValueError("no prompts: the training data is empty")
         self.prompts, self.seed, self.shuffle = prompts, seed, shuffle
@@ -50,12 +52,12 @@ class PromptStream:
         """Prompts in one episode."""
         return len(self.prompts)
 
-    def take(self, count: int) -> list[Prompt]:
+    def take(self, count: int) -> list[T]:
         """The next ``count`` prompts; moves the position."""
         order = self._stream()
         return [next(order) for _ in range(count)]
 
-    def _stream(self) -> Iterator[Prompt]:
+    def _stream(self) -> Iterator[T]:
         order = self._order(self.episode)
         while True:
             if self.position == len(order):

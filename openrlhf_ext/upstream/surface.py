@@ -41,6 +41,9 @@ SURFACE: dict[str, dict[str, str]] = {
     "openrlhf.datasets.utils": {
         "blending_datasets": "datasets, probabilities=None, strategy=None, seed=42, max_count=100000000.0, stopping_strategy='all_exhausted', dataset_split='train'",
     },
+    "openrlhf.models": {
+        "get_llm_for_sequence_regression": "import",
+    },
     "openrlhf.models.loss": {
         "aggregate_loss": "loss, loss_mask, token_level_loss=True, dp_size=1, batch_num_tokens=None, global_batch_size=None",
     },
@@ -95,6 +98,8 @@ SURFACE: dict[str, dict[str, str]] = {
         "BaseDistributedActor.__init__": "self, world_size, rank, master_addr, master_port",
         "BaseDistributedActor.get_master_addr_port": "self",
         "BaseModelActor": "class",
+        "BaseModelActor._setup_distributed": "self, strategy",
+        "BaseModelActor.empty_cache": "self",
         "ReferenceModelActor": "class",
         "ReferenceModelActor.init_model_from_pretrained": "self, strategy, pretrain",
         "RayActorGroup": "class",
@@ -121,6 +126,7 @@ SURFACE: dict[str, dict[str, str]] = {
         "torch": "import",
         "CriticModelActor": "class",
         "CriticModelActor.init_model_from_pretrained": "self, strategy, pretrain, max_steps",
+        "get_llm_for_sequence_regression": "import",
     },
     "openrlhf.trainer.ray.vllm_engine": {
         "vllm": "import",
@@ -169,6 +175,9 @@ SURFACE: dict[str, dict[str, str]] = {
         "DeepspeedStrategy.setup_distributed": "self, timeout=timedelta(minutes=60)",
         "DeepspeedStrategy.get_ds_train_config": "self, optim_dict=None, *, max_norm=None",
         "DeepspeedStrategy.moving_average": "self, model, model_ema, beta=0.992, device='cpu'",
+        "DeepspeedStrategy.backward": "self, loss, model, _optimizer, **kwargs",
+        "DeepspeedStrategy.optimizer_step": "self, _optimizer, model, _scheduler, name='model', **kwargs",
+        "DeepspeedStrategy.get_grad_norm": "self, model",
         "DeepspeedStrategy.load_ckpt": "self, model, load_dir, tag=None, load_module_strict=True, load_optimizer_states=True, load_lr_scheduler_states=True, load_module_only=False",
         "DeepspeedStrategy.save_model": "self, model, tokenizer, output_dir, **kwargs",
         "DeepspeedStrategy.all_reduce": "self, data, op='mean'",
@@ -179,6 +188,14 @@ SURFACE: dict[str, dict[str, str]] = {
     "openrlhf.utils.distributed_util": {
         "torch_dist_barrier_and_cuda_sync": "",
         "stateless_init_process_group": "master_address, master_port, rank, world_size, device",
+    },
+    "openrlhf.utils.logging_utils": {
+        "TensorboardLogger": "class",
+        "TensorboardLogger.__init__": "self, args",
+        "TensorboardLogger.log_train": "self, global_step, logs_dict",
+        "WandbLogger": "class",
+        "WandbLogger.__init__": "self, args",
+        "WandbLogger.log_train": "self, global_step, logs_dict",
     },
     "openrlhf.utils.utils": {
         "convert_to_torch_dtype": "param_dtype",
