@@ -9,10 +9,10 @@ import pytest
 def ray_without_a_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
     import ray
 
-    from openrlhf_ext import trainer, training_loop
+    from openrlhf_ext import offline_trainer, trainer, training_loop
     from openrlhf_ext.rollout import source
 
     monkeypatch.setattr(ray, "put", lambda value: value)
     monkeypatch.setattr(ray, "get", lambda refs: refs)
-    for module in (trainer, training_loop, source):
+    for module in (offline_trainer, trainer, training_loop, source):
         monkeypatch.setattr(module, "wait_for", lambda refs, what, seconds: list(refs))
