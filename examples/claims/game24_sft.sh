@@ -2,7 +2,8 @@
 # The SFT ablation of the 24-point project, small: which trace format (v1, v2, v3) and which trace length (short, medium, long,
 # mixed) teaches a small model the game best. Published order: v2 >= v3 > v1, and medium > short, long. All lengths are of v3.
 # Usage: bash examples/claims/game24_sft.sh [DIR]
-# Six runs from one untrained model, each over the same number of rows; then one evaluation of all. Hours on 2 cores.
+# Six runs from one untrained model, each over the same number of rows; then one evaluation of all. About 40 minutes on 2 idle cores.
+# Started again after a stop, it leaves finished runs as they are (remove the folder of an unfinished one).
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 PATH=$PWD/.venv/bin:$PATH
@@ -28,7 +29,7 @@ mkdir -p "$OUT" && : >"$OUT/claim.jobs"
 for data in v1/sft v2/sft v3/sft v3/short v3/medium v3/long; do
     name=${data/\//-}
     name=${name%-sft}
-    echo "train sft --config examples/configs/sft_game24_demo.yaml --run.dir $OUT/$name --run.seed $SEED" \
+    [ -e "$OUT/$name/model/config.json" ] || echo "train sft --config examples/configs/sft_game24_demo.yaml --run.dir $OUT/$name --run.seed $SEED" \
         "--model.model_name_or_path $OUT/init --data.dataset $OUT/data/$data.jsonl --data.max_samples $ROWS" \
         "--data.max_len $CONTEXT --train.max_epochs $EPOCHS" \
         "--eval.dataset $OUT/data/${data%/*}/validation.jsonl" >>"$OUT/claim.jobs"
