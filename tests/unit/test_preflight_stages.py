@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from openrlhf_ext.config.load import Resolved, load
 from openrlhf_ext.config.problem import Problem, errors, notes
+from openrlhf_ext.memory import ModelShape
 from openrlhf_ext.plan import make_plan
 from openrlhf_ext.preflight import preflight, read_inputs
 from openrlhf_ext.preflight_data import Rows
@@ -243,3 +246,23 @@ def test_a_critic_of_its_own_is_looked_at() -> None:
     Path("critic/model.safetensors").unlink()
     assert found("critic") == [(key, "critic has no weights (*.safetensors)")]
     assert found("model") == [], "the policy's own start model"
+
+
+@pytest.mark.usefixtures("folder")
+def test_the_checkpoints_of_a_critic_need_room_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    from openrlhf_ext import preflight as module
+
+    billion = ModelShape(10**9, 1, 64, 2, 2, 32, 100)  # 16 bytes a parameter in float32 and on disk: 14.9 GiB
+    monkeypatch.setattr(module, "_installed", lambda package: True)
+
+    def found(method: str, free_gib: float) -> list[str]:
+        monkeypatch.setattr(module.shutil, "disk_usage", lambda path: SimpleNamespace(free=free_gib * 2**30))
+        more = {"rollout__n_samples_per_prompt": 2} if method == "grpo" else {}
+        resolved = request(method, ckpt__save_steps=5, ckpt__max_num=1, **more)
+        inputs = replace(read_inputs(resolved), model=billion)
+        plan = make_plan(resolved, "cpu", rows=inputs.rows)
+        return [p.where for p in errors(preflight(resolved, plan, inputs=inputs, tokens=False)) if p.where == "disk"]
+
+    # Two checkpoints of the policy and the final model: 2.3 x 14.9 = 34 GiB; with the critic's two: 4.3 x 14.9 = 64 GiB.
+    assert [found("grpo", free) for free in (30, 40)] == [["disk"], []]
+    assert [found("reverse-curriculum", free) for free in (40, 60, 70)] == [["disk"], ["disk"], []]
