@@ -25,7 +25,7 @@ def zero_value_heads() -> Iterator[None]:
 
 def _zeroed(build: Callable[..., Any]) -> Callable[..., Any]:
     def built(pretrain: str, *args: Any, **options: Any) -> Any:
-        model = build(pretrain, *args, **options)
+        model = build(pretrain, *args, **options | {"init_value_head": False})
         if not stores_head(pretrain, model.value_head_prefix):
             sharded = (options.get("ds_config") or {}).get("zero_optimization", {}).get("stage") == 3
             zero_head(model, sharded=sharded)
