@@ -15,6 +15,7 @@ import pytest
 import torch
 
 if TYPE_CHECKING:
+    from openrlhf.trainer.ppo_utils.experience import Experience
     from torch import nn
     from transformers import PreTrainedModel
 
@@ -194,9 +195,25 @@ class Strategy:
         return False
 
 
+def experience(**fields: torch.Tensor) -> Experience:
+    """One rollout sample as the workers are given it."""
+    from openrlhf.trainer.ppo_utils.experience import Experience
+
+    return Experience(
+        sequences=torch.tensor([TOKENS]),
+        attention_mask=torch.ones(1, len(TOKENS), dtype=torch.long),
+        action_mask=torch.tensor([MASK]),
+        info={"reward": torch.tensor([1.0])},
+        prompts=["p"],
+        labels=["l"],
+        images=[None],
+        mm_train_inputs=[None],
+        **fields,
+    )
+
+
 def update(critic: nn.Module, **changes: torch.Tensor) -> tuple[dict, torch.Tensor]:
     """Status and gradient of the head after one pass of upstream's critic trainer over one experience with ``changes``."""
-    from openrlhf.trainer.ppo_utils.experience import Experience
     from openrlhf.trainer.ray.ppo_critic import CriticPPOTrainer
 
     args = SimpleNamespace(
@@ -215,19 +232,7 @@ def update(critic: nn.Module, **changes: torch.Tensor) -> tuple[dict, torch.Tens
         "advantages": torch.zeros(1, len(MASK)),
         "action_log_probs": torch.zeros(1, len(MASK)),
     } | changes
-    trainer.replay_buffer.append(
-        Experience(
-            sequences=torch.tensor([TOKENS]),
-            attention_mask=torch.ones(1, len(TOKENS), dtype=torch.long),
-            action_mask=torch.tensor([MASK]),
-            info={"reward": torch.tensor([1.0])},
-            prompts=["p"],
-            labels=["l"],
-            images=[None],
-            mm_train_inputs=[None],
-            **fields,
-        )
-    )
+    trainer.replay_buffer.append(experience(**fields))
     critic.zero_grad()
     return trainer.ppo_train(), critic.score.weight.grad.clone()
 
@@ -279,3 +284,18 @@ def test_updates_move_the_values_towards_the_returns(start_model: Path) -> None:
         optimizer.step()
     assert losses == sorted(losses, reverse=True)
     assert losses[-1] < 0.8 * losses[0]
+
+
+def test_a_policy_that_does_not_learn_yet_can_forget_what_it_was_given() -> None:
+    """OpenRLHF hands every step to the policy's buffer, also while `critic.freezing_steps` lets the critic alone learn."""
+    from openrlhf.trainer.ppo_utils.replay_buffer import NaiveReplayBuffer
+
+    from openrlhf_ext.workers import PolicyWorker
+
+    buffer = NaiveReplayBuffer(1)
+    worker = SimpleNamespace(trainer=SimpleNamespace(replay_buffer=buffer))
+    for _ in range(3):
+        PolicyWorker.append(worker, experience(values=torch.zeros(1, len(MASK))))
+    assert len(buffer) == 3, "nothing but fit empties it"
+    PolicyWorker.drop_experience(worker)
+    assert len(buffer) == 0
