@@ -30,8 +30,16 @@ def test_every_key_on_the_page_exists():
     options = [key for key in re.findall(r"`(task\.[a-z_.]+)", PAGE) if key not in OURS]
     assert options
     for key in options:
-        task = "chain" if key in ("task.tolerance", "task.partial_reward") else "game24"
-        value = {"task.checker": "strict", "task.weights": [1, 0, 0], "task.clamp": True}.get(key, 1)
+        of_programs = key in ("task.cpu_seconds", "task.wall_seconds", "task.memory_mib", "task.unconfined")
+        task = "gsm8k-program" if of_programs else "game24"
+        task = "chain" if key in ("task.tolerance", "task.partial_reward") else task
+        value = {
+            "task.checker": "strict",
+            "task.weights": [1, 0, 0],
+            "task.clamp": True,
+            "task.unconfined": False,
+            "task.memory_mib": 512,
+        }.get(key, 1)
         make_task({"name": task, key.removeprefix("task."): value})
     prefixes = "|".join(sorted({key.split(".")[0] for key in known if "." in key} - {"task"}))
     named = set(re.findall(rf"`((?:{prefixes})\.[a-z_.]+)[`:]", PAGE))
