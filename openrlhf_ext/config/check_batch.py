@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from openrlhf_ext.config.check_range import has_positive_sizes
@@ -25,12 +25,13 @@ def batch_problems(resolved: Resolved) -> list[Problem]:
 
 def _offline(resolved: Resolved) -> Iterator[Problem]:
     """Both networks learn from the same trajectories, each over its own ranks."""
-    for name in ("actor", "critic"):
-        ranks = resolved.whole(f"{name}.num_nodes") * resolved.whole(f"{name}.num_gpus_per_node")
-        found = list(_update(resolved, ranks, f"{name}.num_gpus_per_node"))
-        yield from found
-        if found:
-            return
+    actor, critic = (
+        resolved.whole(f"{name}.num_nodes") * resolved.whole(f"{name}.num_gpus_per_node")
+        for name in ("actor", "critic")
+    )
+    yield from _update(resolved, actor, "actor.num_gpus_per_node")
+    if critic != actor:
+        yield from _of_critic(resolved, critic, _update(resolved, critic, "critic.num_gpus_per_node"))
 
 
 def _rollout(resolved: Resolved) -> Iterator[Problem]:
@@ -104,7 +105,12 @@ def _critic(resolved: Resolved, per_step: int, forward: int) -> Iterator[Problem
     if ranks == resolved.whole("actor.num_nodes") * resolved.whole("actor.num_gpus_per_node"):
         return  # then what holds for the policy holds for it
     found = [*_update(resolved, ranks, "critic.num_gpus_per_node"), *_forward(resolved, per_step, forward, ranks)]
-    for problem in found[:1]:
+    yield from _of_critic(resolved, ranks, found[:1])
+
+
+def _of_critic(resolved: Resolved, ranks: int, found: Iterable[Problem]) -> Iterator[Problem]:
+    """Problems of batch sizes that only the critic's number of ranks makes."""
+    for problem in found:
         what = f"{ranks} critic ranks: {problem.what}"
         yield Problem(resolved.where("critic.num_gpus_per_node"), what, "leave critic.num_gpus_per_node out")
 

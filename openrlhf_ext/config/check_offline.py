@@ -50,7 +50,6 @@ _NO_EFFECT: tuple[tuple[str, str], ...] = (
     ("actor.policy_loss_type", "the loss is OREO's"),
     ("actor.loss_agg_mode", "OREO averages inside a trajectory, then over trajectories"),
     ("critic.value_clip", "the value loss is a plain square"),
-    ("critic.freezing_steps", "both networks learn from the first step"),
     ("critic.save_value_network", "the value network is always saved"),
     ("data.input_", "trajectories hold rendered prompts"),
     ("data.apply_chat_template", "trajectories hold rendered prompts"),
@@ -94,6 +93,9 @@ def _oreo(resolved: Resolved) -> Iterator[Problem]:
         yield Problem(where("oreo.delimiters"), what, 'in YAML: delimiters: ["\\n"]')
     if oreo.level != "step" and oreo.delimiters is not None:
         yield Problem(where("oreo.delimiters"), f"has no effect at level {oreo.level}", "leave it out", note=True)
+    if resolved.whole("critic.freezing_steps") > -1:
+        what = "both networks learn from the first step"
+        yield Problem(where("critic.freezing_steps"), what, "leave it out")
     if oreo.regulariser == "exact" and oreo.reference_cache is not None:
         what = "has no effect: the exact KL needs the reference itself"
         yield Problem(where("oreo.reference_cache"), what, "--oreo.regulariser sampled, or leave it out", note=True)

@@ -1,7 +1,7 @@
 """Offline trajectories as a method trains on them: read, checked, filtered, with everything that was left out counted.
 
 Two forms are accepted, also mixed in one file: trajectories (data/trajectory.py), used token for token as they were sampled, and the plain
-{"prompt", "response", "reward"}, which is tokenised once. In both only the policy's own tokens are actions; failures are kept.
+{"prompt", "response", "reward"}, which is tokenised once; rows of `evaluate` are such, with `text` for the response. In both only the policy's own tokens are actions; failures are kept.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ def tokenise(
 
 
 def _read_row(row: Mapping[str, object], reading: Reading, plain: Counter[str]) -> Trajectory | list[str]:
-    if "response" in row and "observation_tokens" not in row:
+    if "observation_tokens" not in row and ("response" in row or "text" in row):
         plain["rows"] += 1
         found = _from_plain(row, reading)
     else:
@@ -113,6 +113,8 @@ def _read_row(row: Mapping[str, object], reading: Reading, plain: Counter[str]) 
 
 
 def _from_plain(row: Mapping[str, object], reading: Reading) -> Trajectory | list[str]:
+    if "response" not in row:
+        row = {**row, "response": row["text"]}
     faults = [
         f"{name}: {f'expected text, found {type(row[name]).__name__}' if name in row else 'missing'}"
         for name in ("prompt", "response")
@@ -137,7 +139,7 @@ def _from_plain(row: Mapping[str, object], reading: Reading) -> Trajectory | lis
         "rollout_log_probs": None,
         "reward": float(reward),
         "scores": None,
-        "truncated": False,
+        "truncated": row.get("truncated") is True,
         "extra_logs": {},
         "text": response,
     }

@@ -134,6 +134,15 @@ def test_plain_rows_are_tokenised_once_and_that_is_said(tmp_path: Path) -> None:
     ]
 
 
+def test_graded_answers_of_an_evaluation_are_plain_rows(tmp_path: Path) -> None:
+    graded = {"prompt": "q", "text": "ab", "reward": 0.0, "truncated": False, "problem_id": 3, "mode": "sampled"}
+    path = save(tmp_path / "results.jsonl", graded, graded | {"truncated": True}, graded | {"reward": 1})
+    data = read_offline(path, Reading(encode=letters, end_id=END))
+    assert [(r["reward"], r["text"], r["problem_id"]) for r in data.trajectories] == [(0.0, "ab", 3), (1.0, "ab", 3)]
+    assert data.trajectories[0]["observation_tokens"] == [*ids("q"), 50, END]
+    assert data.dropped == {"truncated": 1} and data.tokenised == 3
+
+
 def test_plain_rows_without_a_tokenizer_are_refused(tmp_path: Path) -> None:
     path = save(tmp_path / "t.jsonl", {"prompt": "q", "response": "x", "reward": 1})
     with pytest.raises(ValueError, match=r"t.jsonl:1: response: a plain row needs a tokenizer"):
