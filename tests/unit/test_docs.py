@@ -141,8 +141,22 @@ class Reader:
                 self.leave_run(words)
         elif words[:2] == ["prepare", "game24-traces"]:
             self.few_traces(words)
+        elif words[0] == "evaluate" and words[words.index("--suite") + 1] == "chain" and "train" in words:
+            run_main(words)
+            self.leave_answers(words)
         else:
             run_main([str(self.chat_model) if word == HUB_MODEL else word for word in words])
+
+    def leave_answers(self, words: list[str]) -> None:
+        """What an evaluation on training problems leaves: graded answers, half of them right, from which an offline method learns."""
+        name = words[words.index("--model") + 1].partition("=")[0]
+        folder = Path(words[words.index("--out") + 1]) / name
+        folder.mkdir(parents=True, exist_ok=True)
+        rows = [
+            {"prompt": f"{i}+1 mod 100\n", "text": f"{i}+1={i + 1}\n#### {i + 1}", "reward": i % 2, "truncated": False}
+            for i in range(96)
+        ]
+        (folder / "results.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
 
     def few_traces(self, words: list[str]) -> None:
         """The same command on a few puzzles; the rows are repeated so that batches can be filled."""
