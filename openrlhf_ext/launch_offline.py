@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -83,7 +84,10 @@ def run_offline_method(resolved: Resolved, plan: Plan, run: RunDir, progress: Pr
             ref_log_probs=reference.log_probs,
             trackers=trackers(args),
         )
-        trainer.fit()
+        with warnings.catch_warnings():
+            # Ray hands tensors over without copying them; nobody here writes into them.
+            warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+            trainer.fit()
     progress.phase("save the models")
     trainer.save_models()
 

@@ -18,6 +18,7 @@ EVENT_WORDS = {
     "resume": "resumed",
     "rewind": "rewound",
     "config_changed": "configuration changed",
+    "data": "data read",
     "save": "saved",
     "warning": "warning",
     "failure": "failed",
@@ -123,6 +124,13 @@ def health(view: View) -> list[Check]:
             Check("warn", f"The verifier failed on {sum(errors):.0f} responses.")
             if sum(errors)
             else Check("ok", "The verifier never failed.")
+        )
+    outside = [value for value in view.series("health/value_outside")[1] if value is not None]
+    if outside:
+        checks.append(
+            Check("warn", f"Up to {100 * max(outside):.0f} % of a batch's values left the scale of the rewards.")
+            if max(outside)
+            else Check("ok", "Values stayed within the scale of the rewards.")
         )
     checks += signal(view)
     lost = [
