@@ -45,6 +45,7 @@ METHOD_DEFAULTS: dict[str, dict[str, object]] = {
         "critic.adam.lr": 5e-6,
         "critic.lr_scheduler": "cosine",
         "vllm.num_engines": 0,
+        "vllm.sync_backend": "gloo",  # with NCCL, OpenRLHF's policy worker imports vLLM to look at its version
     },
 }
 """Where OpenRLHF's own default would make another method of it, or make it unusable on one machine."""

@@ -9,6 +9,8 @@ import pytest
 
 from openrlhf_ext.data.offline import Encoded, Reading, read_offline, tokenise
 from openrlhf_ext.data.steps import split_after
+from openrlhf_ext.evaluate.heldout import evaluation_row
+from openrlhf_ext.tasks.base import Verdict
 
 END = 99
 
@@ -135,7 +137,9 @@ def test_plain_rows_are_tokenised_once_and_that_is_said(tmp_path: Path) -> None:
 
 
 def test_graded_answers_of_an_evaluation_are_plain_rows(tmp_path: Path) -> None:
-    graded = {"prompt": "q", "text": "ab", "reward": 0.0, "truncated": False, "problem_id": 3, "mode": "sampled"}
+    response = {"prompt": "q", "label": "{}", "text": "ab", "truncated": False, "action_ranges": [(1, 3)]}
+    verdict = Verdict(reward=0.0, correct=False, parsed=True, metrics={})
+    graded = {"problem_id": 3, "mode": "sampled", "sample": 0} | evaluation_row(response, verdict, None)
     path = save(tmp_path / "results.jsonl", graded, graded | {"truncated": True}, graded | {"reward": 1})
     data = read_offline(path, Reading(encode=letters, end_id=END))
     assert [(r["reward"], r["text"], r["problem_id"]) for r in data.trajectories] == [(0.0, "ab", 3), (1.0, "ab", 3)]
