@@ -23,6 +23,7 @@ from openrlhf_ext.record.progress import Progress
 from openrlhf_ext.record.run_dir import RunDir
 from openrlhf_ext.rollout.collate import OfflineBatch, collate
 from openrlhf_ext.rollout.deadline import wait_for
+from openrlhf_ext.rollout.micro_batches import columns, cut, deal, padded, pieces_of_rounds, undeal
 from openrlhf_ext.rollout.prompts import PromptStream
 from openrlhf_ext.training_loop import Calendar, TrainingLoop
 
@@ -154,34 +155,6 @@ class OfflineTrainer(TrainingLoop):
         self.stream.load_state_dict(state["stream"])
 
 
-def cut(chosen: Sequence[int], trajectories: Sequence[Trajectory], micro_batch: int) -> list[list[int]]:
-    """Micro-batches of equal size, neighbours in length together: the loss does not depend on the cut, the padding does."""
-    by_length = sorted(chosen, key=lambda i: len(trajectories[i]["observation_tokens"]))
-    return [by_length[at : at + micro_batch] for at in range(0, len(by_length), micro_batch)]
-
-
-def deal(work: Sequence, ranks: int) -> list[list]:
-    """Rank r gets pieces r, r + ranks, ...: all ranks equally many, of about equal length. ValueError where they do not divide."""
-    if len(work) % ranks:
-        raise ValueError(f"{len(work)} micro-batches do not divide over {ranks} ranks")
-    return [list(work[rank::ranks]) for rank in range(ranks)]
-
-
-def undeal(results: Sequence[Sequence]) -> list:
-    """The inverse of :func:`deal`."""
-    return [one for round_ in zip(*results, strict=True) for one in round_]
-
-
-def pieces_of_rounds(pieces: Sequence[int], ranks: int) -> list[int]:
-    """The largest of each round: ranks that work side by side must call a sharded output layer equally often."""
-    return [max(pieces[i - i % ranks : i - i % ranks + ranks]) for i in range(len(pieces))]
-
-
-def padded(rows: Sequence[torch.Tensor]) -> torch.Tensor:
-    """Vectors of columns as one [B, A] tensor, padded on the right with zeros like the tokens."""
-    return torch.nn.utils.rnn.pad_sequence(list(rows), batch_first=True)
-
-
 def step_metrics(
     objective: Objective,
     batches: Sequence[OfflineBatch],
@@ -250,8 +223,3 @@ def reference_log_probs(
         tell(min(len(found), len(trajectories)), len(trajectories))
     wait_for(policy.async_run_method("drop_reference"), "freeing the reference", timeout)
     return [found[i] for i in range(len(trajectories))]
-
-
-def columns(trajectory: Trajectory) -> int:
-    """Columns up to the last action: tokens after it decide nothing."""
-    return max(end for start, end in trajectory["action_ranges"] if end > start) - 1

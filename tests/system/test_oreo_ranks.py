@@ -175,8 +175,9 @@ def two_steps(actors: list, model: Path, micro_batch: int, stage: int, level: st
     from openrlhf_ext.losses.oreo import Objective
     from openrlhf_ext.losses.vocabulary import pieces_of
     from openrlhf_ext.methods.oreo_workers import PolicyWork, Settings, ValueWork
-    from openrlhf_ext.offline_trainer import cut, deal, padded, pieces_of_rounds, reference_log_probs, undeal
+    from openrlhf_ext.offline_trainer import reference_log_probs
     from openrlhf_ext.rollout.collate import collate
+    from openrlhf_ext.rollout.micro_batches import cut, deal, padded, pieces_of_rounds, undeal
 
     ranks = len(actors)
     settings = Settings(Objective(level, 0.3, 0.1, turn_ends=True), str(model), regulariser == "exact", CHUNK)

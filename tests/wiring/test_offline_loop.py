@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from openrlhf_ext.offline_trainer import columns, cut, deal, pieces_of_rounds, reference_log_probs, undeal
+from openrlhf_ext.offline_trainer import reference_log_probs
 from openrlhf_ext.record.run_dir import read_events, read_metrics
+from openrlhf_ext.rollout.micro_batches import columns, cut, deal, pieces_of_rounds, undeal
 from openrlhf_ext.training_loop import Interrupted
 from tests.wiring.loop import comparable, kill_at, state
 from tests.wiring.offline_loop import BATCH, ROWS, START, STEPS, TRAJECTORIES, Killed, Policy, run, tables
