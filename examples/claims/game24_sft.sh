@@ -2,8 +2,7 @@
 # The SFT ablation of the 24-point project, small: which trace format (v1, v2, v3) and which trace length (short, medium, long,
 # mixed) teaches a small model the game best. Published order: v2 >= v3 > v1, and medium > short, long. All lengths are of v3.
 # Usage: bash examples/claims/game24_sft.sh [DIR]
-# Six runs from one untrained model, each over the same number of rows; then one evaluation of all. About 40 minutes on 2 idle cores.
-# Started again after a stop, it leaves finished runs as they are (remove the folder of an unfinished one).
+# Six runs of as many rows each, about 40 minutes on 2 idle cores. Started again, it keeps finished runs (remove an unfinished folder).
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 PATH=$PWD/.venv/bin:$PATH
