@@ -89,18 +89,25 @@ def tokenise(
 ) -> tuple[list[int], int, Encoded]:
     """(all ids with the end token, how many belong to the prompt, the response's part with offsets into the response).
 
+    The end token follows the response directly, as generation emits it.
+    """
+    head, tail = continuation(prompt, response, encode)
+    if tail.ids[-1:] != [end_id]:
+        tail = Encoded([*tail.ids, end_id], [*tail.offsets, (len(response), len(response))])
+    return head + tail.ids, len(head), tail
+
+
+def continuation(prompt: str, response: str, encode: Callable[[str], Encoded]) -> tuple[list[int], Encoded]:
+    """(ids of the prompt, the response's part with offsets into the response); no end token is added.
+
     The prompt's tokens are those that generation starts from. The response is read as the continuation of the prompt, unless a token would
-    straddle the two; then it is tokenised by itself. The end token follows directly, as generation emits it.
+    straddle the two; then it is tokenised by itself.
     """
     head, whole = encode(prompt).ids, encode(prompt + response)
     if whole.ids[: len(head)] == head and all(s >= len(prompt) for s, _ in whole.offsets[len(head) :]):
         shifted = [(start - len(prompt), end - len(prompt)) for start, end in whole.offsets[len(head) :]]
-        tail = Encoded(whole.ids[len(head) :], shifted)
-    else:
-        tail = encode(response)
-    if tail.ids[-1:] != [end_id]:
-        tail = Encoded([*tail.ids, end_id], [*tail.offsets, (len(response), len(response))])
-    return head + tail.ids, len(head), tail
+        return head, Encoded(whole.ids[len(head) :], shifted)
+    return head, encode(response)
 
 
 def _read_row(row: Mapping[str, object], reading: Reading, plain: Counter[str]) -> Trajectory | list[str]:
