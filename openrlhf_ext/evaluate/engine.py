@@ -5,7 +5,8 @@ Importing this module imports Ray; vLLM and OpenRLHF come with ``EnginePool.star
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import ray
@@ -22,6 +23,24 @@ if TYPE_CHECKING:
     from ray.actor import ActorHandle
     from ray.util.placement_group import PlacementGroup
     from transformers import PreTrainedTokenizerBase
+    from vllm import SamplingParams
+
+
+@dataclass(frozen=True)
+class Prefix:
+    """One request to go on after ``tokens`` (prompt included); equal seeds give equal continuations.
+
+    Requests of one ``group`` (a problem, say) go to one engine, whose prefix cache then holds what they share.
+    """
+
+    tokens: tuple[int, ...]
+    temperature: float
+    seed: int
+    group: int = 0
+
+
+Continuer = Callable[[Sequence[Prefix]], Sequence[dict]]
+"""Continuations in order, each with "tokens", "finish" and "stop" as ``RolloutEngine.continue_tokens`` has them."""
 
 
 class EnginePool:
@@ -87,22 +106,27 @@ class EnginePool:
         self.progress.phase(f"load {model.name}")
         load_checkpoint(self.engines, str(model.folder), self.options.start_timeout)
 
-    def answers(self, max_new_tokens: int, top_p: float) -> Answerer:
-        """Answers asks in one wave over all engines, each with its own seed."""
-        from vllm import SamplingParams
+    def answers(
+        self, max_new_tokens: int, top_p: float, *, stop: Sequence[str] = (), logprobs: bool = False
+    ) -> Answerer:
+        """Answers asks in one wave over all engines, each with its own seed.
+
+        The text ends before the first of the ``stop`` strings, the tokens with it. ``logprobs``: of the sampled tokens, full softmax.
+        """
 
         def answer(asks: Sequence[Ask]) -> list[dict]:
             refs = [
                 self.engines[i % len(self.engines)].generate_responses.remote(
                     prompt=ask.prompt.text,
                     label=ask.prompt.label,
-                    sampling_params=SamplingParams(
-                        temperature=ask.temperature,
-                        top_p=top_p if ask.temperature else 1.0,
-                        max_tokens=max_new_tokens,
+                    sampling_params=_sampling(
+                        ask.temperature,
+                        ask.seed,
+                        max_new_tokens,
+                        top_p,
                         min_tokens=1,
-                        seed=ask.seed if ask.temperature else None,
-                        skip_special_tokens=False,
+                        stop=list(stop) or None,
+                        logprobs=0 if logprobs else None,
                     ),
                     max_length=self._length,
                     hf_tokenizer=self._tokenizer,
@@ -113,6 +137,39 @@ class EnginePool:
             return [group[0] for group in responses]
 
         return answer
+
+    def continuations(self, max_new_tokens: int, top_p: float = 1.0, *, stop: Sequence[str] = ()) -> Continuer:
+        """Continues token prefixes in one wave over all engines, each with its own seed; nothing is graded.
+
+        The tokens hold the end token, or the whole stop string.
+        """
+
+        def more(prefixes: Sequence[Prefix]) -> list[dict]:
+            refs = [
+                self.engines[prefix.group % len(self.engines)].continue_tokens.remote(
+                    list(prefix.tokens),
+                    # With min_tokens vLLM would overlook a stop string in the first token.
+                    _sampling(
+                        prefix.temperature, prefix.seed, max_new_tokens, top_p, min_tokens=0, stop=list(stop) or None
+                    ),
+                )
+                for prefix in prefixes
+            ]
+            return wait_for(refs, f"{len(prefixes)} continuations", self.options.wave_timeout)
+
+        return more
+
+    def usage(self) -> dict[str, int]:
+        """What the running engines were asked and gave: requests, prompt_tokens, cached_tokens, generated_tokens."""
+        from openrlhf_ext.rollout.engines import USAGE
+
+        counts = wait_for([e.usage.remote() for e in self.engines], "the engines' counts", self.options.start_timeout)
+        return {name: sum(count[name] for count in counts) for name in USAGE}
+
+    def cache_statistics(self) -> tuple[int, int]:
+        """(prompt tokens that the prefix cache held, prompt tokens asked) since the engines started."""
+        counts = self.usage()
+        return counts["cached_tokens"], counts["prompt_tokens"]
 
     def stop(self) -> None:
         """End the engines and give their places back."""
@@ -148,3 +205,27 @@ class EnginePool:
             raise DeadlineExceeded(
                 f"{what} took longer than {self.options.start_timeout:.0f} s; a longer deadline: --engine-timeout"
             ) from None
+
+
+def _sampling(
+    temperature: float,
+    seed: int,
+    max_tokens: int,
+    top_p: float,
+    *,
+    min_tokens: int,
+    stop: list[str] | None = None,
+    logprobs: int | None = None,
+) -> SamplingParams:
+    from vllm import SamplingParams
+
+    return SamplingParams(
+        temperature=temperature,
+        top_p=top_p if temperature else 1.0,
+        max_tokens=max_tokens,
+        min_tokens=min_tokens,
+        seed=seed if temperature else None,
+        skip_special_tokens=False,
+        stop=stop,
+        logprobs=logprobs,
+    )

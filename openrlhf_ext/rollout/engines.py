@@ -18,6 +18,8 @@ from openrlhf_ext.rollout.deadline import wait_for
 from openrlhf_ext.upstream.engine import EngineActor, create_engines
 
 WORKER = "openrlhf_ext.upstream.rollout_worker.RolloutWorker"
+USAGE = ("requests", "prompt_tokens", "cached_tokens", "generated_tokens")
+"""What an engine counts; cached = prompt tokens that the prefix cache held."""
 
 
 class RolloutEngine(EngineActor):
@@ -25,6 +27,7 @@ class RolloutEngine(EngineActor):
 
     async def __init__(self, *args, task_options: str, threads: int = 0, **kwargs) -> None:  # type: ignore[misc]
         os.environ[executor.TASK_VARIABLE] = task_options
+        self.counts = dict.fromkeys(USAGE, 0)
         if threads:
             import torch
 
@@ -44,6 +47,31 @@ class RolloutEngine(EngineActor):
 
         sampling_params.output_kind = RequestOutputKind.FINAL_ONLY
         return await super().generate_responses(prompt, label, sampling_params, *args, **kwargs)
+
+    async def generate(self, prompt_token_ids: list[int], sampling_params, multi_modal_data=None):
+        """Upstream's, with its tokens counted."""
+        output = await super().generate(prompt_token_ids, sampling_params, multi_modal_data)
+        # vLLM's own totals sit in its loggers, mixed with those of other processes; every output knows its part of them.
+        seen = (1, len(prompt_token_ids), output.num_cached_tokens or 0, len(output.outputs[0].token_ids))
+        for name, number in zip(USAGE, seen, strict=True):
+            self.counts[name] += number
+        return output
+
+    async def continue_tokens(self, tokens: list[int], sampling_params) -> dict:
+        """What follows these tokens, ungraded: ``tokens`` (with the end token or the whole stop string), ``finish``, ``stop``.
+
+        ``finish``: stop = the end token or a stop string came, length = the token limit. ``stop``: the stop string that came, else None.
+        """
+        from vllm.sampling_params import RequestOutputKind
+
+        sampling_params.output_kind = RequestOutputKind.FINAL_ONLY
+        answer = (await self.generate(tokens, sampling_params)).outputs[0]
+        stop = answer.stop_reason if isinstance(answer.stop_reason, str) else None
+        return {"tokens": list(answer.token_ids), "finish": answer.finish_reason, "stop": stop}
+
+    async def usage(self) -> dict[str, int]:
+        """What was asked and answered since the start, by the names of ``USAGE``."""
+        return dict(self.counts)
 
     async def ready(self) -> int:
         """Answers once the engine is up; the process id, for messages."""

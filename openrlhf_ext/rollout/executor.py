@@ -14,6 +14,7 @@ import asyncio
 import json
 import os
 import time
+from collections.abc import Sequence
 
 from openrlhf.utils.agent import SingleTurnAgentExecutor
 
@@ -35,6 +36,7 @@ class AgentExecutor(SingleTurnAgentExecutor):
         response = await super().execute(prompt, label, sampling_params, max_length, hf_tokenizer, llm_engine, images)
         start, end = response["action_ranges"][0]
         text = hf_tokenizer.decode(response["observation_tokens"][start:end], skip_special_tokens=True)
+        text = before_stop(text, sampling_params.stop or ())
         # Grading runs beside generation, off the event loop: a slow verifier must not stall the engine.
         started = time.perf_counter()
         verdict, error = await asyncio.to_thread(grade_response, self.task, text, label)
@@ -50,3 +52,8 @@ class AgentExecutor(SingleTurnAgentExecutor):
             "verify_seconds": time.perf_counter() - started,
         }
         return response
+
+
+def before_stop(text: str, stop: Sequence[str]) -> str:
+    """The text up to the first stop string; the tokens stay as they were sampled."""
+    return text[: min((at for mark in stop if (at := text.find(mark)) >= 0), default=len(text))]

@@ -38,7 +38,7 @@ class Engine:
 
 
 def execute(agent: executor.AgentExecutor, engine: Engine, label: str = '{"answer": "3"}') -> dict:
-    params = SimpleNamespace(max_tokens=8, logprobs=0)
+    params = SimpleNamespace(max_tokens=8, logprobs=0, stop=None)
     return asyncio.run(agent.execute("one two", label, params, 32, Tokenizer(), engine))
 
 
@@ -104,7 +104,7 @@ def test_verifiers_run_beside_each_other_so_that_a_slow_one_does_not_stall_the_e
     agent.task = Noting(meet=threading.Barrier(2))  # passes only when two are inside at the same time
 
     async def both() -> list[dict]:
-        params = SimpleNamespace(max_tokens=8, logprobs=0)
+        params = SimpleNamespace(max_tokens=8, logprobs=0, stop=None)
         calls = [agent.execute("one", "{}", params, 32, Tokenizer(), Engine([3, 0])) for _ in range(2)]
         return await asyncio.gather(*calls)
 
@@ -115,3 +115,11 @@ def test_unknown_task_options_stop_the_engine_at_its_start(monkeypatch: pytest.M
     monkeypatch.setenv(executor.TASK_VARIABLE, json.dumps({"name": "game24", "cheker": "strict"}))
     with pytest.raises(ValueError, match="did you mean 'checker'"):
         executor.AgentExecutor()
+
+
+def test_the_text_ends_before_a_stop_string_and_the_tokens_keep_it(agent: executor.AgentExecutor) -> None:
+    params = SimpleNamespace(max_tokens=8, logprobs=None, stop=["two", "\n"])
+    answer = asyncio.run(agent.execute("one two", '{"answer": "3"}', params, 32, Tokenizer(), Engine([3, 5, 1, 2])))
+    assert answer["text"] == "#### 3 "  # before the line break, which comes first
+    assert answer["observation_tokens"] == [1, 2, 3, 5, 1, 2] and answer["reward"] == 1.0
+    assert executor.before_stop("a; b", []) == executor.before_stop("a; b", ["c"]) == "a; b"
