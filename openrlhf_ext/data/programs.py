@@ -15,6 +15,8 @@ from openrlhf_ext.tasks.math_word import rational
 from openrlhf_ext.tasks.program import program_head
 
 MAX_NAME_WORDS = 3
+MAX_EXPRESSION_CHARS = 200
+MAX_POWER = 12
 MAX_NAME_CHARS = 32
 TOLERANCE = Fraction(1, 100)
 
@@ -68,6 +70,13 @@ def equation_steps(equation: str) -> list[Step]:
     steps: list[Step] = []
     _inner_first(_parse(_plain(equation)), steps)
     return steps
+
+
+def exact_value(expression: str) -> Fraction:
+    """What plain arithmetic such as `48/2`, `15%*80` or `1,000 - 2^3` comes to. Raises ValueError for anything else."""
+    if len(expression) > MAX_EXPRESSION_CHARS:
+        raise ValueError(f"{len(expression)} characters, at most {MAX_EXPRESSION_CHARS} are read")
+    return _evaluate(_parse(_plain(expression)))
 
 
 def program_of(question: str, steps: Sequence[Step], answer: Fraction, *, linked: bool = True) -> str | None:
@@ -145,6 +154,25 @@ def _parse(expression: str) -> ast.expr:
         if not number and not isinstance(node, (ast.BinOp, ast.UnaryOp, *_ARITHMETIC)):
             raise ValueError(f"{expression[:60]!r} is no arithmetic")
     return tree
+
+
+def _evaluate(node: ast.expr) -> Fraction:
+    if isinstance(node, ast.Constant):
+        return Fraction(str(node.value))
+    if isinstance(node, ast.UnaryOp) and isinstance(node.op, (ast.USub, ast.UAdd)):
+        value = _evaluate(node.operand)
+        return -value if isinstance(node.op, ast.USub) else value
+    if not isinstance(node, ast.BinOp):
+        raise ValueError(f"{ast.unparse(node)[:60]!r} is no calculation")
+    x, y = _evaluate(node.left), _evaluate(node.right)
+    if isinstance(node.op, ast.Pow):
+        if y.denominator != 1 or abs(y) > MAX_POWER or (not x and y < 0):
+            raise ValueError(f"{ast.unparse(node)[:60]!r}: a power is read up to {MAX_POWER}")
+        return x ** int(y)
+    sign = _SIGNS.get(type(node.op))
+    if sign is None or (sign == "/" and not y):
+        raise ValueError(f"{ast.unparse(node)[:60]!r} is no calculation with + - * /, or divides by 0")
+    return {"+": x + y, "-": x - y, "*": x * y}[sign] if sign != "/" else x / y
 
 
 def _inner_first(node: ast.expr, steps: list[Step]) -> tuple[str, Fraction]:

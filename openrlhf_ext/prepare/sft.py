@@ -1,26 +1,45 @@
-"""Makes supervised rows {"input", "output"} from graded trajectories or from files with worked answers.
+"""Makes supervised rows {"input", "output"} from graded samples or from files with worked answers.
 
-rft keeps the correct samples of each problem that differ (in their `<<a*b=c>>` equations where there are any, else in their
-text), at most --per-problem of them, in the order of the file; successes keeps all correct ones; all keeps everything.
+rft keeps the correct samples of each problem that differ, at most --per-problem of them: in their `<<a*b=c>>` equations (wrong arithmetic is
+left out), for MATH by edit distance, else in their words. successes keeps all correct ones; all keeps everything. Behind its first answer
+a text is cut. Half-written lines are skipped and named.
 """
 
 import argparse
-import re
 from collections import Counter
-from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from openrlhf_ext.data.prompts import TEMPLATES, render
-from openrlhf_ext.data.trajectory import Trajectory, read_trajectories
+from openrlhf_ext.data.rft import DEDUPE, select_rft, tally
+from openrlhf_ext.data.samples import Sample, Samples, by_problem, ended_at_answer, objects, read_samples
 from openrlhf_ext.prepare.arguments import at_least
 from openrlhf_ext.prepare.tokenizers import load_tokenizer
+from openrlhf_ext.tasks import TASKS, make_task
 from openrlhf_ext.tasks.rows import Row, missing_text, read_rows, write_jsonl
 
 HELP = "supervised rows from trajectories or worked answers"
 EXAMPLE = "--from runs/collect/train.jsonl --select rft --per-problem 8 --out data/rft.jsonl"
 SELECTIONS = ("rft", "successes", "all")
 
-_EQUATION = re.compile(r"<<([^<>]*)>>")
+
+@dataclass(frozen=True)
+class Selection:
+    """Which samples become rows; `seed` is for ``edit``, which draws where a problem has more than `per_problem` different ones."""
+
+    select: str = "rft"
+    per_problem: int = 8
+    dedupe: str = "auto"
+    task: str = ""
+    seed: int = 42
+
+
+@dataclass
+class Built:
+    """The rows that were written, and what the user should know."""
+
+    rows: list[Row]
+    notes: list[str] = field(default_factory=list)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -30,12 +49,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         required=True,
         metavar="FILE",
-        help="trajectories, or rows with question and answer, or input and output",
+        help="trajectories or other graded samples, or rows with question and answer, or input and output",
     )
-    parser.add_argument("--select", choices=SELECTIONS, help="default: rft for trajectories, all for worked answers")
+    parser.add_argument("--select", choices=SELECTIONS, help="default: rft for graded samples, all for worked answers")
     parser.add_argument(
         "--per-problem", type=at_least(1), default=8, help="most samples per problem under rft (default 8)"
     )
+    parser.add_argument("--dedupe", choices=DEDUPE, default="auto", help="what makes two samples the same under rft")
+    parser.add_argument("--task", choices=tuple(TASKS), help="the task of samples that do not name theirs")
+    parser.add_argument("--seed", type=int, default=42, help="which of too many samples of MATH are drawn (default 42)")
     parser.add_argument(
         "--template", choices=TEMPLATES, default="plain", help="how questions of worked answers are rendered"
     )
@@ -45,8 +67,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    count = build_sft(args.source, args.out, args.select, args.per_problem, args.template, args.tokenizer, args.system)
-    print(f"{args.out}: {count} rows")
+    built = build_sft(
+        args.source,
+        args.out,
+        args.select,
+        args.per_problem,
+        args.template,
+        args.tokenizer,
+        args.system,
+        dedupe=args.dedupe,
+        task=args.task or "",
+        seed=args.seed,
+    )
+    print(f"{args.out}: {len(built.rows)} rows")
+    for note in built.notes:
+        print(f"  {note}")
 
 
 def build_sft(
@@ -57,62 +92,69 @@ def build_sft(
     template: str = "plain",
     tokenizer: str | None = None,
     system: str = "",
-) -> int:
-    """Writes the rows and returns how many. Raises ValueError where nothing would be left."""
+    *,
+    dedupe: str = "auto",
+    task: str = "",
+    seed: int = 42,
+) -> Built:
+    """Writes the rows. Raises ValueError where nothing would be left."""
     source = Path(source)
-    if _holds_trajectories(source):
+    if _holds_samples(source):
         if template != "plain":
             raise ValueError("--template: prompts of trajectories are rendered already; leave it out")
-        rows = list(select_samples(read_trajectories(source), select or "rft", per_problem))
+        samples = read_samples(source, task)
+        built = select_samples(samples, Selection(select or "rft", per_problem, dedupe, task, seed))
     else:
         if select not in (None, "all"):
-            raise ValueError(f"--select {select} needs graded trajectories; {source} holds worked answers: use all")
+            raise ValueError(f"--select {select} needs graded samples; {source} holds worked answers: use all")
         loaded = load_tokenizer(tokenizer, template)
-        rows = [
-            {"input": render(question, template, loaded, system), "output": answer}
-            for question, answer in map(_question_and_answer, read_rows(source, _check_worked))
-        ]
-    if not rows:
+        worked = map(_question_and_answer, read_rows(source, _check_worked))
+        built = Built([{"input": render(q, template, loaded, system), "output": answer} for q, answer in worked])
+    if not built.rows:
         raise ValueError(f"{source}: no sample is correct, so --select {select or 'rft'} leaves nothing")
-    return write_jsonl(Path(out), rows)
+    write_jsonl(Path(out), built.rows)
+    return built
 
 
-def select_samples(trajectories: list[Trajectory], select: str, per_problem: int) -> Iterator[Row]:
-    """The chosen samples as {"input", "output"}, in the order given."""
-    seen: set[tuple[str, str]] = set()
-    taken: Counter[str] = Counter()
-    for trajectory in trajectories:
-        problem, text = str(trajectory.get("problem_id", trajectory["prompt"])), trajectory.get("text")
-        if text is None:
-            raise ValueError(f"problem {problem}: the trajectory has no text; collect writes it")
-        if select != "all" and not is_correct(trajectory):
-            continue
-        if select == "rft":
-            key = (problem, signature(text))
-            if key in seen or taken[problem] == per_problem:
-                continue
-            seen.add(key)
-            taken[problem] += 1
-        yield {"input": trajectory["prompt"], "output": text}
+def select_samples(samples: Samples, how: Selection) -> Built:
+    """The chosen samples as {"input", "output"}; problems in the order of the file, their samples too."""
+    if how.select == "all":
+        return Built([_row(sample) for sample in samples.items], samples.notes())
+    ended = graded_at_first_answer(samples.items)
+    groups = list(by_problem(ended).values())
+    notes = samples.notes() + [f"{count} problems {what}" for what, count in sorted(tally(groups).items())]
+    changed = sum(a.text != b.text for a, b in zip(samples.items, ended, strict=True))
+    if changed:
+        notes.append(f"{changed} samples were cut behind their first answer")
+    if how.select == "successes":
+        return Built([_row(sample) for sample in ended if sample.correct], notes)
+    chosen = [sample for group in groups for sample in select_rft(group, how.per_problem, how.dedupe, how.seed)]
+    correct = sum(sample.correct for sample in ended)
+    if len(chosen) < correct:
+        notes.append(
+            f"{correct - len(chosen)} of {correct} correct samples left out: repeats, wrong arithmetic, or too many"
+        )
+    return Built([_row(sample) for sample in chosen], notes)
 
 
-def is_correct(trajectory: Trajectory) -> bool:
-    """`scores` is 1 for a correct answer; a file without scores counts rewards of 1 and more."""
-    score = trajectory["scores"] if trajectory["scores"] is not None else trajectory["reward"]
-    return score is not None and score >= 1
+def graded_at_first_answer(samples: list[Sample]) -> list[Sample]:
+    """Every sample without what follows its first answer, with the verdict that belongs to the text."""
+    tasks = {name: make_task({"name": name}) for name in Counter(s.task for s in samples) if name in TASKS}
+    return [ended_at_answer(sample, tasks.get(sample.task)) for sample in samples]
 
 
-def signature(text: str) -> str:
-    """What makes two solutions the same: their equations in order, or their words."""
-    equations = _EQUATION.findall(text)
-    return "|".join(equation.replace(" ", "") for equation in equations) if equations else " ".join(text.split())
+def _row(sample: Sample) -> Row:
+    return {"input": sample.prompt, "output": sample.text}
 
 
-def _holds_trajectories(source: Path) -> bool:
+def _holds_samples(source: Path) -> bool:
+    """Whether the first whole row is a graded sample; worked answers have neither a prompt nor a verdict."""
     if source.suffix == ".parquet":
         return True
-    first = read_rows(source, lambda row: [])[0]
-    return "action_ranges" in first
+    if source.suffix == ".json":
+        return False
+    first = next((row for _, row in objects(source) if row is not None), {})
+    return "action_ranges" in first or "prompt" in first
 
 
 def _check_worked(row: Row) -> list[str]:

@@ -2,7 +2,8 @@ import json
 
 import pytest
 
-from openrlhf_ext.prepare.sft import build_sft, signature
+from openrlhf_ext.data.rft import signature
+from openrlhf_ext.prepare.sft import build_sft
 
 
 def trajectory(problem: int, text: str, scores: float | None, reward: float = 0.0) -> dict:
@@ -44,11 +45,11 @@ def outputs(path) -> list[str]:
 
 @pytest.mark.parametrize(
     ("select", "per_problem", "kept"),
-    [("rft", 8, [0, 2, 4, 6]), ("rft", 1, [0, 4]), ("successes", 8, [0, 1, 2, 4, 5, 6]), ("all", 8, list(range(8)))],
+    [("rft", 8, [1, 2, 4, 6]), ("rft", 1, [1, 4]), ("successes", 8, [0, 1, 2, 4, 5, 6]), ("all", 8, list(range(8)))],
 )
 def test_selection(tmp_path, select, per_problem, kept):
     source, out = write(tmp_path / "t.jsonl", ROWS), tmp_path / "out.jsonl"
-    assert build_sft(source, out, select=select, per_problem=per_problem) == len(kept)
+    assert len(build_sft(source, out, select=select, per_problem=per_problem).rows) == len(kept)
     assert outputs(out) == [ROWS[at]["text"] for at in kept]
     assert json.loads(out.read_text().splitlines()[0])["input"] == "question 0\n"
 
@@ -56,6 +57,27 @@ def test_selection(tmp_path, select, per_problem, kept):
 def test_signature():
     assert signature("a <<1+2=3>> b <<3*4=12>>") == signature("<<1 + 2=3>><<3*4=12>> #### 12") == "1+2=3|3*4=12"
     assert signature("no  equations\nhere") == "no equations here"
+
+
+def test_half_written_lines_are_named_and_skipped(tmp_path):
+    lines = [json.dumps(row) for row in ROWS]
+    source = tmp_path / "t.jsonl"
+    source.write_text("\n".join([*lines[:3], lines[3][:40], *lines[4:], lines[0][:-9]]))
+    built = build_sft(source, tmp_path / "out.jsonl")
+    assert built.notes[0] == f"skipped 2 half-written lines: {source}:4, {source}:9"
+    assert len(built.rows) == 4
+
+
+def test_what_follows_the_first_answer_is_cut_and_graded_again(tmp_path):
+    rows = [
+        trajectory(0, "1+2=3\n#### 3\nProblem: 5+5\n#### 10", 0),  # the last answer was graded, the first one is right
+        trajectory(0, "1+3=4\n#### 4\n#### 3", 1),  # and here it is wrong
+        trajectory(1, "it is 3. I hope it is correct.", 0),
+    ]
+    built = build_sft(write(tmp_path / "t.jsonl", [row | {"task": "gsm8k"} for row in rows]), tmp_path / "out.jsonl")
+    assert [row["output"] for row in built.rows] == ["1+2=3\n#### 3"]
+    assert "3 samples were cut behind their first answer" in built.notes
+    assert "1 problems without a correct sample" in built.notes and "1 problems with both" in built.notes
 
 
 def test_nothing_left_is_an_error(tmp_path):
@@ -67,7 +89,7 @@ def test_nothing_left_is_an_error(tmp_path):
 
 def test_worked_answers_cannot_be_selected(tmp_path):
     source = write(tmp_path / "q.jsonl", [{"question": "1+2", "answer": "#### 3"}])
-    with pytest.raises(ValueError, match="needs graded trajectories"):
+    with pytest.raises(ValueError, match="needs graded samples"):
         build_sft(source, tmp_path / "out.jsonl", select="rft")
 
 
