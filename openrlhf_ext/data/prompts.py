@@ -12,8 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from openrlhf_ext.data.demonstrations import is_project_row, question_and_label, question_faults
+from openrlhf_ext.data.labels import TABLES, read_label_examples
+from openrlhf_ext.data.templates import NAMED, REFUSED, render_named
 from openrlhf_ext.tasks.base import LabelError
 from openrlhf_ext.tasks.game24.task import read_case
+from openrlhf_ext.tasks.labels import LABEL_TASKS
 from openrlhf_ext.tasks.math_word import find_answer, last_boxed
 from openrlhf_ext.tasks.program import program_head
 from openrlhf_ext.tasks.rows import Row, missing_text, read_rows
@@ -21,7 +24,7 @@ from openrlhf_ext.tasks.rows import Row, missing_text, read_rows
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-TEMPLATES = ("plain", "alpaca", "chat")
+TEMPLATES = ("plain", "alpaca", "chat", *NAMED)
 ALPACA = (
     "Below is an instruction that describes a task. Write a response that appropriately completes the request.\n\n"
     "### Instruction:\n{question}\n\n### Response:"
@@ -47,9 +50,11 @@ class Problem:
 
 def read_problems(task: str, path: Path, split: str | None = None) -> list[Problem]:
     """All problems of a file, or of `<split>.jsonl` / `<split>.json` in a directory. Raises ValueError naming file:line:field."""
-    path = _data_file(Path(path), split)
+    path = _data_file(Path(path), split, tables=task in LABEL_TASKS)
+    if task in LABEL_TASKS:
+        return [Problem(e.question, e.label_row, e.rationale) for e in read_label_examples(task, path)]
     if task not in READERS:
-        raise ValueError(f"no reader for task {task!r}: known are {', '.join(READERS)}")
+        raise ValueError(f"no reader for task {task!r}: known are {', '.join(READABLE)}")
     if path.suffix == ".csv":
         return list(_puzzle_table(path, task))
     reader = READERS[task]
@@ -62,6 +67,10 @@ def render(question: str, template: str, tokenizer: "PreTrainedTokenizerBase | N
         return question if question.endswith("\n") else question + "\n"
     if template == "alpaca":
         return ALPACA.format(question=question.rstrip("\n"))
+    if template in NAMED:
+        return render_named(template, question, system)
+    if template in REFUSED:
+        raise ValueError(f"template {template!r} is not offered: {REFUSED[template]}")
     if template != "chat" or tokenizer is None:
         raise ValueError(f"template {template!r}: choose one of {', '.join(TEMPLATES)}; chat needs --tokenizer")
     messages = [{"role": "system", "content": system}] if system else []
@@ -86,12 +95,12 @@ class Reader:
     read: Callable[[Row], Problem]
 
 
-def _data_file(path: Path, split: str | None) -> Path:
+def _data_file(path: Path, split: str | None, *, tables: bool = False) -> Path:
     if not path.is_dir():
         return path
     if split is None:
         raise ValueError(f"{path} is a directory: name the part of it with --split")
-    names = [f"{split}.jsonl", f"{split}.json"]
+    names = [f"{split}{ending}" for ending in (".jsonl", ".json", *(TABLES if tables else ()))]
     for name in names:
         if (path / name).is_file():
             return path / name
@@ -219,3 +228,6 @@ READERS: dict[str, Reader] = {
     "race": _project("race"),
     "boardgameqa": _project("boardgameqa"),
 }
+
+READABLE: tuple[str, ...] = (*READERS, *LABEL_TASKS)
+"""Tasks whose released files are read; label tasks by their specification."""

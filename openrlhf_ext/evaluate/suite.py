@@ -9,7 +9,7 @@ from pathlib import Path
 
 from openrlhf_ext.config.problem import ConfigError, Problem
 from openrlhf_ext.config.read import Setting, read_file
-from openrlhf_ext.data.prompts import READERS, TEMPLATES, read_problems
+from openrlhf_ext.data.prompts import READABLE, TEMPLATES, read_problems
 from openrlhf_ext.data.prompts import Problem as Question
 from openrlhf_ext.tasks import TASKS
 from openrlhf_ext.tasks.base import read_label
@@ -165,7 +165,7 @@ def _prepared(path: Path, split: str) -> list[Question]:
 def readable(suite: Suite) -> str | None:
     """Why the suite's task cannot be read from released files, or None where it can."""
     task = str(suite.task["name"])
-    if suite.form == "prompts" or task in READERS:
+    if suite.form == "prompts" or task in READABLE:
         return None
     return f"task {task!r} has no reader for released files: give rows made by `prepare prompts` and form: prompts"
 

@@ -2,12 +2,16 @@
 
 from typing import TYPE_CHECKING
 
+from openrlhf_ext.data.templates import REFUSED
+
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 
 def load_tokenizer(name: str | None, template: str) -> "PreTrainedTokenizerBase | None":
     """The tokenizer for `template chat`; None for the others. Raises ValueError where it is missing or has no template."""
+    if template in REFUSED:
+        raise ValueError(f"--template {template} is not offered: {REFUSED[template]}")
     if template != "chat":
         return None
     if name is None:

@@ -4,6 +4,8 @@ from collections.abc import Callable, Mapping
 
 from openrlhf_ext.tasks.base import LabelError, Task, Verdict
 from openrlhf_ext.tasks.game24.task import Game24
+from openrlhf_ext.tasks.household.task import Household
+from openrlhf_ext.tasks.labels import LABEL_TASKS, LabelLine, LabelToy
 from openrlhf_ext.tasks.marked_label import MarkedLabel
 from openrlhf_ext.tasks.math_word import WordProblem
 from openrlhf_ext.tasks.options import did_you_mean
@@ -24,6 +26,9 @@ TASKS: dict[str, Callable[[str, Mapping[str, object]], Task]] = {
     "snli-r3": MarkedLabel,
     "race": MarkedLabel,
     "boardgameqa": MarkedLabel,
+    **dict.fromkeys(LABEL_TASKS, LabelLine),  # one file each in tasks/labels
+    "label-toy": LabelToy,
+    "household": Household,  # several turns: tasks/environment.py
 }
 
 
