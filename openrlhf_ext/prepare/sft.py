@@ -10,12 +10,16 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from openrlhf_ext.data.labels import TABLES
 from openrlhf_ext.data.prompts import TEMPLATES, render
 from openrlhf_ext.data.rft import DEDUPE, select_rft, tally
 from openrlhf_ext.data.samples import Sample, Samples, by_problem, ended_at_answer, objects, read_samples
+from openrlhf_ext.data.templates import REFUSED
 from openrlhf_ext.prepare.arguments import at_least
+from openrlhf_ext.prepare.label_sft import RATIONALES, build_label_sft
 from openrlhf_ext.prepare.tokenizers import load_tokenizer
 from openrlhf_ext.tasks import TASKS, make_task
+from openrlhf_ext.tasks.labels import LABEL_TASKS
 from openrlhf_ext.tasks.rows import Row, missing_text, read_rows, write_jsonl
 
 HELP = "supervised rows from trajectories or worked answers"
@@ -56,10 +60,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--per-problem", type=at_least(1), default=8, help="most samples per problem under rft (default 8)"
     )
     parser.add_argument("--dedupe", choices=DEDUPE, default="auto", help="what makes two samples the same under rft")
-    parser.add_argument("--task", choices=tuple(TASKS), help="the task of samples that do not name theirs")
+    parser.add_argument(
+        "--task", choices=tuple(TASKS), help="the task of samples that do not name theirs, or of rows with labels"
+    )
     parser.add_argument("--seed", type=int, default=42, help="which of too many samples of MATH are drawn (default 42)")
     parser.add_argument(
-        "--template", choices=TEMPLATES, default="plain", help="how questions of worked answers are rendered"
+        "--template",
+        choices=(*TEMPLATES, *REFUSED),
+        default="plain",
+        help="how questions of worked answers are rendered",
+    )
+    parser.add_argument(
+        "--rationales",
+        choices=RATIONALES,
+        default="keep",
+        help="label tasks: before the label where a row has one (keep), never (drop), or only such rows",
     )
     parser.add_argument("--tokenizer", metavar="M", help="a model whose chat template renders --template chat")
     parser.add_argument("--system", default="", help="system message of the chat template")
@@ -67,6 +82,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
+    if args.task in LABEL_TASKS and not _holds_samples(args.source):
+        if args.select not in (None, "all"):
+            raise ValueError(
+                f"--select {args.select} needs graded samples; {args.source} holds rows of {args.task}: use all"
+            )
+        rows = build_label_sft(
+            args.task, args.source, args.out, args.rationales, args.template, args.tokenizer, args.system
+        )
+        print(f"{args.out}: {len(rows)} rows")
+        return
     built = build_sft(
         args.source,
         args.out,
@@ -151,7 +176,7 @@ def _holds_samples(source: Path) -> bool:
     """Whether the first whole row is a graded sample; worked answers have neither a prompt nor a verdict."""
     if source.suffix == ".parquet":
         return True
-    if source.suffix == ".json":
+    if source.suffix in (".json", *TABLES):
         return False
     first = next((row for _, row in objects(source) if row is not None), {})
     return "action_ranges" in first or "prompt" in first

@@ -10,7 +10,7 @@ from openrlhf_ext.data.labels import answer_text, read_label_examples, split_ans
 from openrlhf_ext.data.prompts import Problem, read_problems, render
 from openrlhf_ext.data.rationalise import rationalise_rows
 from openrlhf_ext.prepare import label_toy
-from openrlhf_ext.prepare.sft import build_label_sft
+from openrlhf_ext.prepare.label_sft import build_label_sft
 from openrlhf_ext.tasks import make_task
 from openrlhf_ext.tasks.labels import load_spec
 
@@ -106,9 +106,9 @@ def test_supervised_rows_with_without_and_only_with_rationales(tmp_path: Path) -
         "drop": ["Label: positive", "Label: negative"],
         "only": ["Praise.\nLabel: positive"],
     }.items():
-        count = build_label_sft("sst2", tmp_path / "r.jsonl", tmp_path / "o.jsonl", how)
+        written = build_label_sft("sst2", tmp_path / "r.jsonl", tmp_path / "o.jsonl", how)
         found = [json.loads(line) for line in (tmp_path / "o.jsonl").read_text().splitlines()]
-        assert [row["output"] for row in found] == outputs and count == len(outputs)
+        assert [row["output"] for row in found] == outputs and found == written
         assert all(make_task({"name": "sst2"}).verify(row["output"], {"label": "positive"}).parsed for row in found)
 
 
