@@ -34,6 +34,7 @@ COMMANDS: dict[str, Command] = {
     "prepare": Command("openrlhf_ext.prepare", "build data and small models"),
     "train": Command("openrlhf_ext.train", "train a model by one of the methods", settings=True),
     "merge": Command("openrlhf_ext.merge", "merge a LoRA adapter back into its base"),
+    "collect": Command("openrlhf_ext.collect.command", "sample and grade: trajectories", settings=True),
     "evaluate": Command("openrlhf_ext.evaluate.command", "evaluate models on a suite", settings=True),
     "grade": Command("openrlhf_ext.grade", "grade given responses, no model needed", settings=True),
     "report": Command("openrlhf_ext.record.report", "one self-contained HTML file of one or more runs"),

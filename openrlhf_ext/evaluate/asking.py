@@ -29,6 +29,25 @@ Answerer = Callable[[Sequence[Ask]], Sequence[dict]]
 
 
 @dataclass(frozen=True)
+class Prefix:
+    """One request to go on after ``tokens`` (prompt included); equal seeds give equal continuations.
+
+    Requests of one ``group`` (a problem, say) go to one engine, whose prefix cache then holds what they share.
+    """
+
+    tokens: tuple[int, ...]
+    temperature: float
+    seed: int
+    group: int = 0
+    room: int | None = None
+    """New tokens at most, where that is less than for the others."""
+
+
+Continuer = Callable[[Sequence[Prefix]], Sequence[dict]]
+"""Continuations in order, each with "tokens", "finish" and "stop" as ``RolloutEngine.continue_tokens`` has them."""
+
+
+@dataclass(frozen=True)
 class AskPlan:
     """Which problems are asked how: ``problems`` greedily, the first ``sampled`` of them ``samples`` times; ``wave`` requests at once."""
 

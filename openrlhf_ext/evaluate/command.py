@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from openrlhf_ext.config.problem import Problem, errors, notes
-from openrlhf_ext.tasks.options import did_you_mean
+from openrlhf_ext.evaluate.engine_arguments import (
+    add_engine_arguments,
+    engine_options,
+    engine_problems,
+    explain,
+    refuse,
+    setting_problems,
+)
 
 if TYPE_CHECKING:
     from openrlhf_ext.evaluate.request import Checked
@@ -55,7 +60,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     what.add_argument("--temperature", type=float, metavar="T", help="of the sampled answers")
     what.add_argument("--top-p", type=float, metavar="P", help="of the sampled answers")
     what.add_argument("--seed", type=int, default=42, help="of the sampled answers (default 42)")
-    _engine_options(parser)
+    add_engine_arguments(parser)
     server = parser.add_argument_group("server")
     server.add_argument("--endpoint-model", metavar="NAME", help="which of the server's models")
     server.add_argument("--concurrency", type=int, default=16, metavar="N", help="requests at once (default 16)")
@@ -66,40 +71,6 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     return parser
 
 
-def _engine_options(parser: argparse.ArgumentParser) -> None:
-    engine = parser.add_argument_group("engines")
-    engine.add_argument(
-        "--engines", type=int, default=1, metavar="N", help="engines that share the problems (default 1)"
-    )
-    engine.add_argument("--tensor-parallel-size", type=int, default=1, metavar="N", help="GPUs per engine (default 1)")
-    engine.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
-    engine.add_argument(
-        "--precision",
-        choices=("auto", "float32", "bf16", "fp16"),
-        default="auto",
-        help="auto = float32 on CPU, bf16 on GPU",
-    )
-    engine.add_argument(
-        "--threads", type=int, metavar="N", help="CPU threads per engine (default: the cores shared among them)"
-    )
-    engine.add_argument(
-        "--kv-cache-gib", type=int, default=1, metavar="N", help="key/value cache per engine on CPU (default 1)"
-    )
-    engine.add_argument("--gpu-memory-utilization", type=float, default=0.9, metavar="X", help="default 0.9")
-    engine.add_argument(
-        "--wave", type=int, default=256, metavar="N", help="answers asked for at once, and kept together (default 256)"
-    )
-    engine.add_argument(
-        "--engine-timeout", type=float, default=900.0, metavar="S", help="seconds for an engine to start (default 900)"
-    )
-    engine.add_argument(
-        "--wave-timeout", type=float, default=3600.0, metavar="S", help="seconds for one wave (default 3600)"
-    )
-    engine.add_argument(
-        "--ray-address", default="auto", metavar="A", help="auto = RAY_ADDRESS, else a session of its own; local"
-    )
-
-
 def run(args: argparse.Namespace) -> int:
     """0 = done, 2 = the request was wrong, 1 = it failed while running."""
     from openrlhf_ext.cluster import Cluster, visible_gpus
@@ -107,7 +78,8 @@ def run(args: argparse.Namespace) -> int:
 
     machine = Cluster.local()
     device = machine.device if args.device == "auto" else args.device
-    problems = _setting_problems(args) + _number_problems(args) + _device_problems(args, device, len(visible_gpus()))
+    problems = setting_problems(args) + _server_problems(args)
+    problems += engine_problems(args, device, len(visible_gpus()) if args.model else None)
     request = Request(
         suite=args.suite,
         out=Path(args.out),
@@ -131,39 +103,25 @@ def run(args: argparse.Namespace) -> int:
     checked, found = check_request(request, device)
     problems += found
     if errors(problems) or checked is None:
-        return _refuse(errors(problems))
+        return refuse(errors(problems))
     for note in notes(problems):
         print(f"note: {note.where}: {note.what}", file=sys.stderr)
     return _run(checked, args, device, int(machine.cpus))
 
 
 def _run(checked: Checked, args: argparse.Namespace, device: str, cores: int) -> int:
-    from openrlhf_ext.config.device import precision_of
-    from openrlhf_ext.evaluate.options import EngineOptions, ServerOptions
+    from openrlhf_ext.evaluate.options import ServerOptions
     from openrlhf_ext.evaluate.run import run_checked
 
-    engine_options = EngineOptions(
-        device=device,
-        precision=precision_of(args.precision, device),
-        count=args.engines,
-        tensor_parallel_size=args.tensor_parallel_size,
-        threads=args.threads or max(1, cores // args.engines),
-        kv_cache_gib=args.kv_cache_gib,
-        gpu_memory_utilization=args.gpu_memory_utilization,
-        ray_address=args.ray_address,
-        wave=args.wave,
-        seed=args.seed,
-        start_timeout=args.engine_timeout,
-        wave_timeout=args.wave_timeout,
-    )
+    options = engine_options(args, device, cores)
     server_options = ServerOptions(args.concurrency, args.request_timeout, args.retries)
     try:
-        report = run_checked(checked, Path(args.out), engine_options, server_options)
+        report = run_checked(checked, Path(args.out), options, server_options)
     except KeyboardInterrupt:
         print(f"stopped; what is graded is in {args.out}; go on: the same command with --resume", file=sys.stderr)
         return 1
     except Exception as failure:
-        print(_explain(failure), file=sys.stderr)
+        print(explain(failure), file=sys.stderr)
         print(f"what is graded is in {args.out}; go on: the same command with --resume", file=sys.stderr)
         return 1
     print(report.text)
@@ -172,60 +130,12 @@ def _run(checked: Checked, args: argparse.Namespace, device: str, cores: int) ->
     return 0
 
 
-def _explain(failure: Exception) -> str:
-    """The worker's own error first, then where its output is."""
-    cause = getattr(failure, "cause", None)  # Ray wraps what a worker raised
-    lines = [f"failed: {type(failure).__name__}: {failure}"]
-    if cause is not None:
-        lines = [f"failed in the engine: {type(cause).__name__}: {cause}", "", str(failure)]
-    if "ray" in sys.modules and sys.modules["ray"].is_initialized():
-        from openrlhf_ext.session import log_directory
-
-        lines.append(f"workers' output: {log_directory()}")
-    return "\n".join(lines)
-
-
-def _setting_problems(args: argparse.Namespace) -> list[Problem]:
-    """Only `--task.*` settings belong here; anything else is a misspelt option."""
-    options = [f"--{name.replace('_', '-')}" for name in vars(args) if name not in ("command", "settings")]
-    return [
-        Problem(f"--{key}", "no such option", did_you_mean(f"--{key}", [*options, "--task.name"]))
-        for key, _ in args.settings
-        if not key.startswith("task.")
-    ]
-
-
-def _number_problems(args: argparse.Namespace) -> list[Problem]:
-    least_one = ("engines", "tensor_parallel_size", "wave", "concurrency", "kv_cache_gib")
+def _server_problems(args: argparse.Namespace) -> list[Problem]:
     found = []
-    for name in (*least_one, "threads"):
-        value = getattr(args, name)
-        if value is not None and value < 1:
-            found.append(Problem(f"--{name.replace('_', '-')}", f"{value}", "give 1 or more"))
-    for name in ("engine_timeout", "wave_timeout", "request_timeout"):
-        if not getattr(args, name) > 0:
-            found.append(Problem(f"--{name.replace('_', '-')}", f"{getattr(args, name)} seconds", "give more than 0"))
+    if args.concurrency < 1:
+        found.append(Problem("--concurrency", f"{args.concurrency}", "give 1 or more"))
+    if not args.request_timeout > 0:
+        found.append(Problem("--request-timeout", f"{args.request_timeout} seconds", "give more than 0"))
     if args.retries < 0:
         found.append(Problem("--retries", f"{args.retries}", "give 0 or more"))
     return found
-
-
-def _device_problems(args: argparse.Namespace, device: str, gpus: int) -> list[Problem]:
-    """More GPUs than this machine has; a cluster's are only known after joining it."""
-    wanted = args.engines * args.tensor_parallel_size
-    if device == "cpu" and args.tensor_parallel_size > 1:
-        what = f"{args.tensor_parallel_size} GPUs per engine, but the engines run on the CPU"
-        return [Problem("--tensor-parallel-size", what, "leave it out")]
-    joins = os.environ.get("RAY_ADDRESS") if args.ray_address == "auto" else args.ray_address != "local"
-    if device == "cuda" and args.model and not joins and wanted > gpus:
-        what = f"{args.engines} engines x {args.tensor_parallel_size} GPUs, this machine has {gpus}"
-        return [Problem("--engines", what, "fewer engines, --device cpu, or RAY_ADDRESS of a cluster")]
-    return []
-
-
-def _refuse(problems: Sequence[Problem]) -> int:
-    count = len(problems)
-    print(f"{count} problem{'s' if count != 1 else ''}, nothing was started:", file=sys.stderr)
-    for problem in problems:
-        print(problem, file=sys.stderr)
-    return 2

@@ -5,13 +5,12 @@ Importing this module imports Ray; vLLM and OpenRLHF come with ``EnginePool.star
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import ray
 
-from openrlhf_ext.evaluate.asking import Answerer, Ask
+from openrlhf_ext.evaluate.asking import Answerer, Ask, Continuer, Prefix
 from openrlhf_ext.evaluate.models import Model
 from openrlhf_ext.evaluate.options import EngineOptions
 from openrlhf_ext.plan import CPU_SHARE
@@ -24,23 +23,6 @@ if TYPE_CHECKING:
     from ray.util.placement_group import PlacementGroup
     from transformers import PreTrainedTokenizerBase
     from vllm import SamplingParams
-
-
-@dataclass(frozen=True)
-class Prefix:
-    """One request to go on after ``tokens`` (prompt included); equal seeds give equal continuations.
-
-    Requests of one ``group`` (a problem, say) go to one engine, whose prefix cache then holds what they share.
-    """
-
-    tokens: tuple[int, ...]
-    temperature: float
-    seed: int
-    group: int = 0
-
-
-Continuer = Callable[[Sequence[Prefix]], Sequence[dict]]
-"""Continuations in order, each with "tokens", "finish" and "stop" as ``RolloutEngine.continue_tokens`` has them."""
 
 
 class EnginePool:
@@ -150,7 +132,12 @@ class EnginePool:
                     list(prefix.tokens),
                     # With min_tokens vLLM would overlook a stop string in the first token.
                     _sampling(
-                        prefix.temperature, prefix.seed, max_new_tokens, top_p, min_tokens=0, stop=list(stop) or None
+                        prefix.temperature,
+                        prefix.seed,
+                        min(max_new_tokens, prefix.room or max_new_tokens),
+                        top_p,
+                        min_tokens=0,
+                        stop=list(stop) or None,
                     ),
                 )
                 for prefix in prefixes

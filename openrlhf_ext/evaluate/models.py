@@ -123,6 +123,13 @@ def engine_key(folder: Path) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
+def same_tokenizer(first: Path, second: Path) -> bool:
+    """Whether both folders spell texts with the same tokens."""
+    ours, theirs = dict(_tokenizers(first)), dict(_tokenizers(second))
+    shared = ours.keys() & theirs.keys() & set(_TOKENIZER_FILES)
+    return bool(shared) and all(ours[name] == theirs[name] for name in shared)
+
+
 def fingerprint(folder: Path) -> str:
     """Digest of the weight files' names, sizes and times."""
     stats = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in _weights(folder)]
@@ -136,6 +143,11 @@ def describe(model: Model) -> str:
 
 
 def _tokenizer(folder: Path) -> list[str]:
+    """One line per file of ``_tokenizers``."""
+    return [f"{name} {digest}" for name, digest in _tokenizers(folder)]
+
+
+def _tokenizers(folder: Path) -> list[tuple[str, str]]:
     """Digests of the tokenizer's files; padding and truncation of a saved fast tokenizer are a matter of the last call."""
     digests = []
     for name in (*_TOKENIZER_FILES, "merges.txt", "chat_template.jinja", "special_tokens_map.json"):
@@ -146,7 +158,7 @@ def _tokenizer(folder: Path) -> list[str]:
         if name == "tokenizer.json":
             fields = {key: value for key, value in json.loads(data).items() if key not in ("padding", "truncation")}
             data = json.dumps(fields, sort_keys=True).encode()
-        digests.append(f"{name} {hashlib.sha256(data).hexdigest()}")
+        digests.append((name, hashlib.sha256(data).hexdigest()))
     return digests
 
 

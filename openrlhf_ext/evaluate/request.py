@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -81,8 +81,13 @@ class Checked:
     url: str = ""
 
 
-def check_request(request: Request, device: str) -> tuple[Checked | None, list[Problem]]:
-    """The request ready to run, or every problem that was found. Nothing is written or started."""
+def check_request(
+    request: Request, device: str, record_of: Callable[[dict[str, object]], dict[str, object]] = dict
+) -> tuple[Checked | None, list[Problem]]:
+    """The request ready to run, or every problem that was found. Nothing is written or started.
+
+    ``record_of`` adds to what a later ``--resume`` is compared with.
+    """
     found: list[Problem] = []
     suite, task, everything = _what(request, found)
     questions = everything[: request.limit]
@@ -98,7 +103,7 @@ def check_request(request: Request, device: str) -> tuple[Checked | None, list[P
     shares: list[EngineShare] = []
     if not errors(found):  # tokenizers take seconds to load: a misspelt request is answered at once
         shares = _shares(request, suite, questions, models, found)
-    record = _record(request, suite, everything, models, served, shares)
+    record = record_of(_record(request, suite, everything, models, served, shares))
     found += resume_problems(request.out, record)
     if errors(found):
         return None, found
@@ -134,20 +139,21 @@ def _what(request: Request, found: list[Problem]) -> tuple[Suite | None, Task | 
             top_p=request.top_p,
         )
     except ValueError as error:
-        found += _split_lines(error, "correct the option")
+        found += split_lines(error, "correct the option")
         return None, None, []
     if suite.samples > 1 and suite.temperature == 0:
         what = f"0, so the {suite.samples} samples of a problem would be the same answer"
         found.append(Problem("--temperature", what, "--temperature 1, or --samples 1"))
-    task = _task(options, found)
+    task = checked_task(options, found)
     return suite, task, _questions(request, suite, task, found)
 
 
-def _task(options: Mapping[str, object], found: list[Problem]) -> Task | None:
+def checked_task(options: Mapping[str, object], found: list[Problem]) -> Task | None:
+    """The task of a `task:` section that passes its own test; what is wrong is added to ``found``."""
     try:
         task = make_task(options)
     except ValueError as error:
-        found += _split_lines(error, "see docs/config.md for the tasks' keys")
+        found += split_lines(error, "see docs/config.md for the tasks' keys")
         return None
     failures = task.self_test()
     found += [Problem("task", f"{task.name} fails its own test: {text}", "correct task.*") for text in failures]
@@ -162,7 +168,7 @@ def _questions(request: Request, suite: Suite, task: Task | None, found: list[Pr
         questions = read_questions(suite)
     except ValueError as error:
         hint = "correct the file" if suite.data is None or Path(suite.data).exists() else _missing_data(suite)
-        found += _split_lines(error, hint)
+        found += split_lines(error, hint)
         return []
     for i, question in enumerate(questions if task else []):
         try:
@@ -254,7 +260,7 @@ def _record(
     }
 
 
-def _split_lines(error: Exception, fix: str) -> list[Problem]:
+def split_lines(error: Exception, fix: str) -> list[Problem]:
     """One problem per line of a message of the form ``where: what``."""
     found = []
     for line in str(error).splitlines()[: SHOWN + 1]:
