@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from openrlhf_ext.data.trajectory import MAX_PROBLEMS, read_trajectories
+from openrlhf_ext.tasks import TASKS, make_task
 from openrlhf_ext.tasks.base import LabelError, Task
 from openrlhf_ext.tasks.steps import through_answer
 
@@ -129,6 +130,13 @@ def by_problem(samples: Iterable[Sample]) -> dict[str | int, list[Sample]]:
     for sample in samples:
         groups.setdefault(sample.problem, []).append(sample)
     return groups
+
+
+def graded_at_first_answer(samples: list[Sample]) -> list[Sample]:
+    """Every sample without what follows its first answer, with the verdict that belongs to the text."""
+    names = {sample.task for sample in samples}
+    tasks = {name: make_task({"name": name}) for name in TASKS if name in names}
+    return [ended_at_answer(sample, tasks.get(sample.task)) for sample in samples]
 
 
 def ended_at_answer(sample: Sample, task: Task | None) -> Sample:

@@ -4,10 +4,9 @@ import argparse
 
 from openrlhf_ext.data.outcome_pairs import CHOICES, OutcomeRule, make_outcome_pairs
 from openrlhf_ext.data.rft import DEDUPE
-from openrlhf_ext.data.samples import read_samples
+from openrlhf_ext.data.samples import graded_at_first_answer, read_samples
 from openrlhf_ext.prepare.arguments import at_least
 from openrlhf_ext.prepare.pairs import Built
-from openrlhf_ext.prepare.sft import graded_at_first_answer
 
 PER_PROBLEM = 8
 

@@ -6,19 +6,18 @@ a text is cut. Half-written lines are skipped and named.
 """
 
 import argparse
-from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from openrlhf_ext.data.labels import TABLES
 from openrlhf_ext.data.prompts import TEMPLATES, render
 from openrlhf_ext.data.rft import DEDUPE, select_rft, tally
-from openrlhf_ext.data.samples import Sample, Samples, by_problem, ended_at_answer, objects, read_samples
+from openrlhf_ext.data.samples import Sample, Samples, by_problem, graded_at_first_answer, objects, read_samples
 from openrlhf_ext.data.templates import REFUSED
 from openrlhf_ext.prepare.arguments import at_least
 from openrlhf_ext.prepare.label_sft import RATIONALES, build_label_sft
 from openrlhf_ext.prepare.tokenizers import load_tokenizer
-from openrlhf_ext.tasks import TASKS, make_task
+from openrlhf_ext.tasks import TASKS
 from openrlhf_ext.tasks.labels import LABEL_TASKS
 from openrlhf_ext.tasks.rows import Row, missing_text, read_rows, write_jsonl
 
@@ -160,12 +159,6 @@ def select_samples(samples: Samples, how: Selection) -> Built:
             f"{correct - len(chosen)} of {correct} correct samples left out: repeats, wrong arithmetic, or too many"
         )
     return Built([_row(sample) for sample in chosen], notes)
-
-
-def graded_at_first_answer(samples: list[Sample]) -> list[Sample]:
-    """Every sample without what follows its first answer, with the verdict that belongs to the text."""
-    tasks = {name: make_task({"name": name}) for name in Counter(s.task for s in samples) if name in TASKS}
-    return [ended_at_answer(sample, tasks.get(sample.task)) for sample in samples]
 
 
 def _row(sample: Sample) -> Row:
