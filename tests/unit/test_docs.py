@@ -1,7 +1,8 @@
 """Every command of the README, the docs and the example scripts does what a reader who copies it would see.
 
 Each page is followed from top to bottom in a folder of its own. Commands that need no model run as they are, on less data; `train` runs
-with --dry-run and leaves what a run would leave; `evaluate` is checked up to the start of its engines. Scripts run for real with
+with --dry-run and leaves what a run would leave (of runs that differ in seed and folder alone, the first); `evaluate` is checked up to
+the start of its engines. Scripts run for real with
 stand-ins for `openrlhf-ext` and `ray` that write down what they were called with, and that is then followed too.
 """
 
@@ -16,6 +17,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -53,7 +55,9 @@ NOT_RUN = {
 
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.M | re.S)
 OURS = re.compile(r"(\w+=\S+ )*(openrlhf-ext|bash examples/|python benchmarks/)")
-FEW_PUZZLES, MANY_ROWS = 6, 300
+FEW_PUZZLES, MANY_ROWS, FEW_CHAINS = 6, 300, 500
+PER_RUN = ("--run.dir", "--run.seed")
+"""Settings in which runs may differ and still pass or fail the same checks."""
 HUB_MODEL = "meta-llama/Llama-2-7b-hf"
 """Its tokenizer is not here: the stand-in's counts and cuts."""
 
@@ -72,6 +76,7 @@ class Reader:
 
     def __init__(self, folder: Path, chat_model: Path, patch: pytest.MonkeyPatch):
         self.folder, self.chat_model = folder, chat_model
+        self.checked: set[tuple[str, ...]] = set()  # runs that were looked at since the files last changed
         for name in ("examples", "evaluation", "benchmarks"):
             if not (folder / name).exists():
                 (folder / name).symlink_to(ROOT / name)
@@ -131,14 +136,21 @@ class Reader:
         return os.environ | {"PATH": path, "PYTHONPATH": str(ROOT)} | variables
 
     def command(self, words: list[str]) -> None:
+        if words[0] != "train":
+            self.checked.clear()
         if words[0] == "jobs":
             for job in read_jobs(self.folder / words[1]):
                 self.command(job)
         elif words[0] == "train":
             dry = [] if "--dry-run" in words else ["--dry-run"]
-            run_main([*words, *dry])
+            request = tuple(without(words, PER_RUN))
+            if request not in self.checked:
+                run_main([*words, *dry])
+                self.checked.add(request)
             if dry:
                 self.leave_run(words)
+        elif words[:2] == ["prepare", "chain"]:
+            run_main([*words, "--train", str(FEW_CHAINS)])
         elif words[:2] == ["prepare", "game24-traces"]:
             self.few_traces(words)
         elif words[0] == "evaluate" and words[words.index("--suite") + 1] == "chain" and "train" in words:
@@ -181,6 +193,12 @@ class Reader:
             run.metrics(0, {"eval/test/accuracy": 0.25, "eval/test/count": 4})
             run.metrics(3, {"eval/test/accuracy": 0.5, "eval/test/count": 4, "train/loss": 1.0})
         shutil.copytree(start if start.is_dir() else self.chat_model, run.model, dirs_exist_ok=True)
+
+
+def without(words: list[str], names: Sequence[str]) -> list[str]:
+    """The words of a command line but for these settings and their values."""
+    dropped = {i + j for i, word in enumerate(words) if word in names for j in (0, 1)}
+    return [word for i, word in enumerate(words) if i not in dropped]
 
 
 def released_data(folder: Path) -> None:
@@ -308,6 +326,21 @@ def test_a_wrong_command_is_noticed(tmp_path: Path, chat_model: Path, monkeypatc
     ):
         with pytest.raises((AssertionError, pytest.fail.Exception)):
             reader.follow(line)
+
+
+def test_a_run_is_looked_at_once_per_request_and_again_when_files_changed(
+    tmp_path: Path, chat_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran: list[list[str]] = []
+    monkeypatch.setattr(sys.modules[__name__], "run_main", ran.append)
+    reader = Reader(tmp_path, chat_model, monkeypatch)
+    base = "openrlhf-ext train grpo --config a.yaml --dry-run --run.dir"
+    for line in (f"{base} a --run.seed 1", f"{base} b", f"{base} c --run.seed 2 --grpo.max_steps 3"):
+        reader.follow(line)
+    assert [words[words.index("--run.dir") + 1] for words in ran] == ["a", "c"]
+    reader.follow("openrlhf-ext doctor")
+    reader.follow(f"{base} d")
+    assert len(ran) == 4 and ran[-1][-1] == "d"
 
 
 def test_not_run_holds_nothing_of_ours() -> None:
