@@ -65,6 +65,13 @@ class OptionReader:
             return default
         return parsed
 
+    def text(self, key: str, default: str) -> str:
+        value = self._take(key, default)
+        if not isinstance(value, str):
+            self._problem(key, value, "give text")
+            return default
+        return value
+
     def finish(self) -> None:
         """Raises ValueError if an option was wrong or unknown."""
         for key in self._given:
