@@ -14,12 +14,15 @@ from openrlhf_ext.prepare.arguments import at_least
 from openrlhf_ext.tasks import TASKS
 from openrlhf_ext.tasks.rows import write_jsonl
 
-HELP = "preference pairs: outcome, step"
+HELP = "preference pairs: outcome, step, label, rationale"
 EXAMPLE = "--kind outcome --in runs/collect/train.jsonl --per-problem 8 --out data/pairs.jsonl"
 FORMATS = ("rows", "trl")
 
 KINDS: dict[str, str] = {
     "outcome": "openrlhf_ext.prepare.pairs_outcome",
+    "step": "openrlhf_ext.prepare.pairs_step",
+    "label": "openrlhf_ext.prepare.pairs_label",
+    "rationale": "openrlhf_ext.prepare.pairs_rationale",
 }
 """Kind -> module with `add_arguments(parser)`, which names its own options, and `build(args) -> Built`."""
 

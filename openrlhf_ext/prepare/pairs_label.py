@@ -1,0 +1,68 @@
+"""`prepare pairs --kind label`: answers of a label task -> the right label above a wrong one."""
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+
+from openrlhf_ext.data.candidates import Candidates, read_candidates
+from openrlhf_ext.data.label_pairs import RankedPair, confusion_of, label_pair_faults, make_label_pairs
+from openrlhf_ext.data.prompts import TEMPLATES, render
+from openrlhf_ext.data.ranked_file import holds_ranked_pairs, read_ranked_pairs
+from openrlhf_ext.data.templates import REFUSED
+from openrlhf_ext.prepare.pairs import Built
+from openrlhf_ext.prepare.tokenizers import load_tokenizer
+from openrlhf_ext.tasks.labels import LABEL_TASKS, LabelSpec, load_spec
+
+
+def add_arguments(parser: "argparse._ArgumentGroup") -> None:
+    parser.add_argument(
+        "--confusion",
+        type=Path,
+        metavar="FILE",
+        help="sampled answers of a model to the same task: wrong labels as often as it gives them (default: uniform)",
+    )
+    parser.add_argument(
+        "--template",
+        choices=(*TEMPLATES, *REFUSED),
+        default="plain",
+        help="label and rationale: how questions are rendered that are not prompts yet (default plain)",
+    )
+    parser.add_argument("--tokenizer", metavar="M", help="a model whose chat template renders --template chat")
+    parser.add_argument("--system", default="", help="system message of the template")
+
+
+def build(args: argparse.Namespace) -> Built:
+    """Raises ValueError for rows that cannot be read, each named."""
+    spec, asked = task_of(args), renderer(args)
+    if holds_ranked_pairs(args.source):
+        return Built(read_ranked_pairs("label", spec, args.source, asked), ["ranked pairs of the file, each checked"])
+    found = read_candidates(spec, args.source, asked)
+    confusion = None
+    if args.confusion is not None:
+        confusion = confusion_of(read_candidates(spec, args.confusion, asked).items)
+        if not confusion:
+            raise ValueError(f"{args.confusion}: not one wrong label in it, so there is nothing to draw by")
+    pairs = make_label_pairs(found.items, per_problem=args.per_problem or 1, confusion=confusion, seed=args.seed)
+    broken = [fault for pair in pairs.items for fault in label_pair_faults(pair["chosen"], pair["rejected"], spec)]
+    return built(pairs.items, broken, found, dict(pairs.left_out))
+
+
+def task_of(args: argparse.Namespace) -> LabelSpec:
+    """The label task named by --task. Raises ValueError where it is none."""
+    if args.task not in LABEL_TASKS:
+        raise ValueError(f"--task {args.task}: --kind {args.kind} needs a label task, one of {', '.join(LABEL_TASKS)}")
+    return load_spec(args.task)
+
+
+def renderer(args: argparse.Namespace) -> Callable[[str], str]:
+    """How a question becomes a prompt."""
+    tokenizer = load_tokenizer(args.tokenizer, args.template)
+    return lambda question: render(question, args.template, tokenizer, args.system)
+
+
+def built(pairs: list[RankedPair], broken: list[str], found: Candidates, left_out: dict[str, int]) -> Built:
+    """The pairs with what was left out. Raises ValueError where a pair does not keep its promise."""
+    if broken:
+        raise ValueError("\n".join(broken[:20]))
+    counts = {**found.left_out, **left_out}
+    return Built(pairs, [f"left out: {count} {what}" for what, count in sorted(counts.items())])
