@@ -16,6 +16,8 @@ from openrlhf_ext.tasks.steps import through_answer
 
 ANSWERED_IN_WORDS = frozenset({"gsm8k", "svamp", "mawps", "math", "chain"})
 """Tasks whose first answer ends a solution."""
+MAX_LISTED = 20
+"""Lines named one by one."""
 BOASTS = ("I hope it is correct.",)
 """Closing phrases of few-shot prompts, no part of a solution."""
 
@@ -42,7 +44,7 @@ class Samples:
 
     def notes(self) -> list[str]:
         return (
-            [f"skipped {len(self.torn)} half-written lines: {', '.join(self.torn[:MAX_PROBLEMS])}"] if self.torn else []
+            [f"skipped {len(self.torn)} half-written lines: {', '.join(self.torn[:MAX_LISTED])}"] if self.torn else []
         )
 
 
