@@ -189,8 +189,8 @@ def schedule(resolved: Resolved, plan: Plan, args: argparse.Namespace) -> Schedu
 
 
 def held_out(resolved: Resolved, args: argparse.Namespace, strategy, tokenizer) -> list[HeldOut]:
-    """The in-training evaluation, graded by the task's defaults: ``eval.dataset``, then ``evaluation.test_dataset``."""
-    from openrlhf_ext.evaluate.heldout import HeldOut
+    """The in-training evaluation: ``eval.dataset``, then ``evaluation.test_dataset``; right is what the run calls right, its reward is not used."""
+    from openrlhf_ext.evaluate.heldout import HeldOut, judging_options
     from openrlhf_ext.tasks import make_task
 
     name = str(resolved.task["name"])
@@ -200,7 +200,7 @@ def held_out(resolved: Resolved, args: argparse.Namespace, strategy, tokenizer) 
         HeldOut(
             name=suite,
             prompts=load_prompts(args, strategy, tokenizer, path, args.eval.split)[:limit],
-            task=make_task({"name": name}),
+            task=make_task(judging_options(resolved.task)),
             samples=args.eval.n_samples_per_prompt,
             sample_rows=resolved.evaluation.sample_rows,
             temperature=args.eval.temperature or 1.0,

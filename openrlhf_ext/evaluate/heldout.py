@@ -1,12 +1,13 @@
-"""Held-out evaluation inside training: greedy accuracy on every row, pass@k on the first few, always by the task's default (strict) rules.
+"""Held-out evaluation inside training: greedy accuracy on every row, pass@k on the first few.
 
-The engines grade with the run's own task options (a published reward with its defects, say); here every response is graded again by
-the task's defaults, so curves of differently rewarded runs can be compared.
+The engines grade with all of the run's task options (a published reward with its defects, say). Here every response is graded again without
+those that only say what an answer earns, so that curves of differently rewarded runs can be compared; what counts as right (a tolerance)
+and how answers are run (limits of programs) are the run's.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from openrlhf_ext.rollout.grading import grade_response, wrong_lines
@@ -15,6 +16,14 @@ from openrlhf_ext.tasks.base import Task, Verdict
 
 Sampler = Callable[[Sequence[Prompt], float, int], list[list[dict]]]
 """(prompts, temperature, samples per prompt) -> upstream's response dicts per prompt."""
+
+REWARD_OPTIONS = frozenset({"checker", "weights", "wrong_expression_reward", "length", "clamp", "partial_reward"})
+"""Options of tasks (or their sections) that shape a reward. `checker` is one: the published rules pay for some wrong answers."""
+
+
+def judging_options(options: Mapping[str, object]) -> dict[str, object]:
+    """The options of a `task:` section that decide what is right; keys may be dotted."""
+    return {key: value for key, value in options.items() if key.partition(".")[0] not in REWARD_OPTIONS}
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from openrlhf_ext.config.load import load
 from openrlhf_ext.evaluate.heldout import HeldOut
 from openrlhf_ext.launch_rollout import held_out, schedule
 from openrlhf_ext.plan import make_plan
+from openrlhf_ext.tasks.program import Program
 
 ROWS = {"dev.jsonl": 6, "test.jsonl": 9}
 
@@ -56,8 +57,31 @@ def test_the_dev_split_comes_first_and_the_test_set_is_whole(folder: Path) -> No
     assert [prompt.text for prompt in dev.prompts] == [f"dev.jsonl {i}\n" for i in range(4)]
     assert [prompt.text for prompt in test.prompts] == [f"test.jsonl {i}\n" for i in range(9)]
     assert json.loads(test.prompts[8].label) == {"answer": "8"}
-    # By the task's own rules, not by the reward that the run trains on.
+    # Not by the reward that the run trains on, which pays 0.2 for a wrong number.
     assert [held.task.verify("#### 3", '{"answer": "4"}').reward for held in (dev, test)] == [0.0, 0.0]
+
+
+def test_what_is_right_is_what_the_run_calls_right(folder: Path) -> None:
+    """2/3 within 0.01: 0.66 misses by 0.00667. The default tolerance is 0."""
+    near = ("#### 0.66", '{"answer": "2/3"}')
+    dataset = folder / "dev.jsonl"
+    (exact,) = sets(folder, eval__dataset=dataset)
+    (tolerant,) = sets(folder, eval__dataset=dataset, task__tolerance=0.01)
+    assert (exact.task.verify(*near).correct, tolerant.task.verify(*near).correct) == (False, True)
+    assert not tolerant.task.verify("#### 0.65", near[1]).correct
+
+
+def test_programs_are_run_as_the_run_allows(folder: Path) -> None:
+    """Where the kernel cannot confine programs, `unconfined` must hold for held-out answers too, or each is a verifier error."""
+    (held,) = sets(
+        folder,
+        task__name="gsm8k-program",
+        task__unconfined="true",
+        task__cpu_seconds=5,
+        eval__dataset=folder / "dev.jsonl",
+    )
+    assert isinstance(held.task, Program) and held.task.unconfined and held.task.limits.cpu_seconds == 5
+    assert held.task.partial_reward == 0.0
 
 
 def test_one_set_or_none(folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""Held-out evaluation: graded by the task's own default rules whatever reward the run uses; greedy accuracy and pass@k."""
+"""Held-out evaluation: graded by what the task calls right, whatever reward the run uses; greedy accuracy and pass@k."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from openrlhf_ext.evaluate.heldout import HeldOut, pass_rate, summarise
+from openrlhf_ext.evaluate.heldout import REWARD_OPTIONS, HeldOut, judging_options, pass_rate, summarise
 from openrlhf_ext.rollout.prompts import Prompt
 from openrlhf_ext.tasks import make_task
 
@@ -126,3 +126,26 @@ def test_rows_that_are_no_whole_groups_are_refused() -> None:
 def test_nothing_to_summarise_is_an_error_not_an_accuracy() -> None:
     with pytest.raises(ValueError, match="no row was evaluated"):
         summarise([])
+
+
+def test_the_reward_of_a_run_does_not_judge_its_held_out_answers() -> None:
+    published = {"name": "game24", "checker": "compatible", "weights": [1, 0, 0], "length": {"t": 3}, "length.m": 9}
+    assert judging_options(published | {"max_response_chars": 99}) == {"name": "game24", "max_response_chars": 99}
+    assert judging_options({"name": "svamp", "tolerance": 0.01, "partial_reward": 0.1}) == {
+        "name": "svamp",
+        "tolerance": 0.01,
+    }
+
+
+def test_every_reward_option_is_one_of_a_task() -> None:
+    """A task names the options it knows when it refuses one; a renamed option must not slip through to the judge."""
+    with pytest.raises(ValueError, match="known: ") as game24:
+        make_task({"name": "game24", "zzzzzzzz": 1})
+    with pytest.raises(ValueError, match="known: ") as word_problem:
+        make_task({"name": "chain", "zzzzzzzz": 1})
+    known = {
+        name.split(".")[0]
+        for found in (game24, word_problem)
+        for name in str(found.value).split("known: ")[1].split(", ")
+    }
+    assert known >= REWARD_OPTIONS
