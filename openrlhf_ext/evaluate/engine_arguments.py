@@ -97,11 +97,15 @@ def _device_problems(args: argparse.Namespace, device: str, gpus: int | None) ->
     if device == "cpu" and args.tensor_parallel_size > 1:
         what = f"{args.tensor_parallel_size} GPUs per engine, but the engines run on the CPU"
         return [Problem("--tensor-parallel-size", what, "leave it out")]
-    joins = os.environ.get("RAY_ADDRESS") if args.ray_address == "auto" else args.ray_address != "local"
-    if device == "cuda" and gpus is not None and not joins and wanted > gpus:
+    if device == "cuda" and gpus is not None and not joined_by(args) and wanted > gpus:
         what = f"{args.engines} engines x {args.tensor_parallel_size} GPUs, this machine has {gpus}"
         return [Problem("--engines", what, "fewer engines, --device cpu, or RAY_ADDRESS of a cluster")]
     return []
+
+
+def joined_by(args: argparse.Namespace) -> bool:
+    """Whether the command joins a Ray cluster that is already there."""
+    return bool(os.environ.get("RAY_ADDRESS")) if args.ray_address == "auto" else args.ray_address != "local"
 
 
 def setting_problems(args: argparse.Namespace) -> list[Problem]:

@@ -59,6 +59,7 @@ class Counts:
     duplicates: int = 0  # merged into an equal candidate of the same step
     cut: int = 0  # dropped: neither a whole step nor an answer
     values_read: int = 0  # candidates scored
+    tokens: int = 0  # tokens of all continuations, the cut ones too, without end tokens
     capped: bool = False  # beams were still alive at the step cap
 
 
@@ -172,6 +173,7 @@ def _grow(
 def _count(counts: Counts, kept: dict[tuple[Tokens, bool], int], parent: Beam, step: Step, whole: bool) -> None:
     """Keep the continuation under its tokens unless it is cut or already there."""
     counts.proposed += 1
+    counts.tokens += len(step.tokens)
     if step.end == "cut" or (whole and step.end != "finished"):
         counts.cut += 1
         return

@@ -18,12 +18,18 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
+import numpy
 import pytest
+from safetensors.numpy import save_file
 
 from openrlhf_ext.cli import COMMANDS, main
+from openrlhf_ext.collect.request import Checked as Collection
+from openrlhf_ext.collect.sampling import trajectory
 from openrlhf_ext.config.load import load
+from openrlhf_ext.data.trajectory import write_trajectories
 from openrlhf_ext.jobs import read_jobs
 from openrlhf_ext.record.rows import is_run
 from openrlhf_ext.record.run_dir import RunDir
@@ -90,6 +96,8 @@ class Reader:
         patch.delenv("RAY_ADDRESS", raising=False)
         patch.setenv("HF_HUB_OFFLINE", "1")
         patch.setattr("openrlhf_ext.evaluate.command._run", lambda *_, **__: 0)
+        patch.setattr("openrlhf_ext.search.command._run", lambda *_, **__: 0)
+        patch.setattr("openrlhf_ext.collect.command._run", leave_trajectories)
 
     def follow(self, line: str) -> None:
         if line in NOT_RUN:
@@ -193,6 +201,9 @@ class Reader:
             run.metrics(0, {"eval/test/accuracy": 0.25, "eval/test/count": 4})
             run.metrics(3, {"eval/test/accuracy": 0.5, "eval/test/count": 4, "train/loss": 1.0})
         shutil.copytree(start if start.is_dir() else self.chat_model, run.model, dirs_exist_ok=True)
+        if rest[0] == "oreo":
+            shutil.copytree(run.model, run.path / "value", dirs_exist_ok=True)
+            save_file({"score.weight": numpy.zeros((1, 64), "float32")}, run.path / "value" / "model.safetensors")
 
 
 def without(words: list[str], names: Sequence[str]) -> list[str]:
@@ -219,6 +230,28 @@ def released_data(folder: Path) -> None:
                 (place / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in part))
             else:
                 (place / f"{split}.json").write_text(json.dumps(part))
+
+
+def leave_trajectories(checked: Collection, *_: object) -> int:
+    """What a collection leaves: a trajectory of every sample, half of them right."""
+    encode = checked.tokenizer
+    rows = []
+    for ask in next(replace(checked.plan, wave=checked.plan.total).waves(checked.prompts), []):
+        prompt, text = encode(ask.prompt.text)["input_ids"], "1+1=2\n#### 2"
+        tokens = [*encode(text)["input_ids"], encode.eos_token_id]
+        right = float(ask.sample % 2 == 0)
+        response = {
+            "text": text,
+            "observation_tokens": prompt + tokens,
+            "action_ranges": [(len(prompt), len(prompt) + len(tokens))],
+            "rollout_log_probs": None,
+            "truncated": False,
+            "extra_logs": {},
+        }
+        graded = response | {"reward": right, "scores": right}
+        rows.append(trajectory(ask, graded, task=checked.task.name, policy=checked.policy, steps=None))
+    write_trajectories(checked.request.out, rows)
+    return 0
 
 
 def run_main(words: list[str]) -> None:

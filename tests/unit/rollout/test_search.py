@@ -85,7 +85,7 @@ def test_finished_answers_wait_aside_and_compete_by_value() -> None:
     assert [b.response for b in found.finished] == [(2,), (1, 9, 3, 9, 4), (1, 9)]
     assert [b.steps for b in found.finished] == [1, 3, 2]
     assert found.unfinished == []
-    assert found.counts == Counts(proposed=6, duplicates=0, cut=1, values_read=5, capped=False)
+    assert found.counts == Counts(proposed=6, duplicates=0, cut=1, values_read=5, tokens=7, capped=False)
     (early,) = beam_search(
         [PROMPT], script(table), lambda ps: [values[p[1:]] for p in ps], beams=1, samples=2, enough=1
     )
@@ -134,7 +134,7 @@ def test_cut_answers_never_win_however_good_they_look() -> None:
     (found,) = beam_search(
         [PROMPT], lambda ps, n: [[Step((1,), "cut")] * n for _ in ps], lambda ps: [9.0] * len(ps), beams=2
     )
-    assert found.best is None and found.counts == Counts(proposed=2, cut=2) and not found.unfinished
+    assert found.best is None and found.counts == Counts(proposed=2, cut=2, tokens=2) and not found.unfinished
 
 
 def test_problems_advance_together_and_do_not_mix() -> None:
@@ -166,7 +166,7 @@ def test_best_of_k_plays_the_turn_of_highest_value() -> None:
     (choice,) = best_of([PROMPT], lambda ps, n: [turns for _ in ps], lambda ps: [values[p[1:]] for p in ps], k=4)
     assert choice.tokens == (4, 4, 2) and choice.value == 0.8
     assert choice.candidates[1] == Beam(PROMPT, (4, 4, 1), 1, 0.2, True)
-    assert choice.counts == Counts(proposed=4, duplicates=1, cut=1, values_read=2)
+    assert choice.counts == Counts(proposed=4, duplicates=1, cut=1, values_read=2, tokens=10)
 
 
 def test_best_of_k_has_no_turn_where_every_sample_was_cut() -> None:

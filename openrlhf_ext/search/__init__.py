@@ -1,0 +1,1 @@
+"""Search guided by a value network: a policy in the engines, values from Ray workers, results as an evaluation's."""
