@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Two Ray jobs: R3's supervised start model for one task of mathematics (made once), then PPO from its start states.
-# Usage: [MODE=mixed|staged|plain|adaptive] bash examples/scripts/train_reverse_curriculum_math.sh gsm8k|gsm8k-program|svamp
+# Usage: [MODE=mixed|staged|plain|adaptive] bash examples/scripts/train_reverse_curriculum_math.sh gsm8k|gsm8k-program|svamp|svamp-program
 #        [--dry-run [--cluster NxG]] [--section.key VALUE ...]                       the settings are those of the PPO run
 # After prepare_reverse_curriculum.sh TASK. Every mode gets the same number of rollouts. With --dry-run nothing is submitted.
 set -euo pipefail
@@ -22,7 +22,7 @@ submit() { if [ "${#dry[@]}" -gt 0 ]; then "$@"; else ray job submit -- env -C "
 rows=$(wc -l <"$DATA/mixed.jsonl") # 5 start states of every demonstration
 pass=$((rows / 32)) steps=$((rows * 10 / 32))
 schedule=(--reverse_curriculum.mode "$MODE" --reverse_curriculum.max_steps "$steps" --eval.steps "$pass" --ckpt.save_steps "$pass")
-case $TASK in gsm8k-program) length=1024 ;; *) length=512 ;; esac # tokens of a record
+case $TASK in *-program) length=1024 ;; *) length=512 ;; esac # tokens of a record
 
 if [ ! -e "$SFT_DIR/model/config.json" ]; then
     submit openrlhf-ext train sft --config examples/configs/sft_reverse_curriculum_math_paper.yaml "${dry[@]}" --task "$TASK" \

@@ -173,8 +173,9 @@ class Reader:
         folder = Path(words[words.index("--out") + 1]) / name
         folder.mkdir(parents=True, exist_ok=True)
         rows = [
-            {"prompt": f"{i}+1 mod 100\n", "text": f"{i}+1={i + 1}\n#### {i + 1}", "reward": i % 2, "truncated": False}
+            {"prompt": f"{i // 2}+1 mod 100\n", "text": f"{n - 1}+1={n}\n#### {n}", "reward": i % 2, "truncated": False}
             for i in range(96)
+            for n in [i // 2 + 2 - i % 2]
         ]
         (folder / "results.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
 
@@ -222,10 +223,19 @@ def released_data(folder: Path) -> None:
         {"instruction": f"Is {i} even?", "input": "", "output": f"It ends in {i % 10}. ### {labels[i % 2]}"}
         for i in range(450)
     ]
-    for name, rows in (("gsm8k", sums), ("mnli-r3", facts)):
+    equations = [
+        {
+            "Body": f"Ann has {i} pens and gets 3",
+            "Question": "How many?",
+            "Equation": f"( {i}.0 + 3.0 )",
+            "Answer": i + 3.0,
+        }
+        for i in range(300)
+    ]
+    for name, rows in (("gsm8k", sums), ("mnli-r3", facts), ("svamp", equations)):
         place = folder / "data" / name
         place.mkdir(parents=True)
-        for split, part in (("train", rows[:440]), ("test", rows[440:])):
+        for split, part in (("train", rows[:-10]), ("test", rows[-10:])):
             if name == "gsm8k":
                 (place / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in part))
             else:

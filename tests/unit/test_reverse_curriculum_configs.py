@@ -84,6 +84,7 @@ PAPER = {
     "gsm8k": MATH | {"task.name": "gsm8k", "algo.kl.init_coef": 0.05, "task.partial_reward": 0.2},
     "gsm8k_program": MATH | {"task.name": "gsm8k-program", "algo.kl.init_coef": 0.01, "task.partial_reward": 0.2},
     "svamp": MATH | {"task.name": "svamp", "algo.kl.init_coef": 0.05, "task.partial_reward": 0.1},
+    "svamp_program": MATH | {"task.name": "svamp-program", "algo.kl.init_coef": 0.01, "task.partial_reward": 0.1},
     "mnli": OTHERS | {"task.name": "mnli-r3", "rollout.max_new_tokens": 256, "data.max_len": 256 + 256},
     "snli": OTHERS | {"task.name": "snli-r3", "rollout.max_new_tokens": 256, "data.max_len": 256 + 256},
     "race": OTHERS | {"task.name": "race", "rollout.max_new_tokens": 512, "data.max_len": 1024 + 512},
