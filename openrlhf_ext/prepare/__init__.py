@@ -12,6 +12,7 @@ COMMANDS: dict[str, str] = {
     "game24-puzzles": "game24_puzzles",
     "game24-traces": "game24_traces",
     "chain": "chain",
+    "household": "household",
     "label-toy": "label_toy",
     "prompts": "prompts",
     "sft": "sft",

@@ -8,13 +8,16 @@ from openrlhf_ext.prepare.byte_tokenizer import byte_level_tokenizer
 from openrlhf_ext.prepare.word_tokenizer import word_level_tokenizer
 from openrlhf_ext.tasks.chain import PIECES as CHAIN_PIECES
 from openrlhf_ext.tasks.game24.tokenizer import PIECES as GAME24_PIECES
+from openrlhf_ext.tasks.household.vocabulary import CHAT_TEMPLATE
+from openrlhf_ext.tasks.household.vocabulary import PIECES as HOUSEHOLD_PIECES
 from openrlhf_ext.tasks.labels.toy import PIECES as LABEL_TOY_PIECES
 
 HELP = "a small untrained model for laptops and tests"
 EXAMPLE = "--out models/tiny --layers 4 --hidden 192 --heads 6"
-PIECES = {"game24": GAME24_PIECES, "chain": CHAIN_PIECES, "label-toy": LABEL_TOY_PIECES}
+PIECES = {"game24": GAME24_PIECES, "chain": CHAIN_PIECES, "label-toy": LABEL_TOY_PIECES, "household": HOUSEHOLD_PIECES}
 ANY_TEXT = "text"
-ATOMIC_DIGITS = {"game24": 3, "chain": 1, "label-toy": 1}
+ATOMIC_DIGITS = {"game24": 3, "chain": 1, "label-toy": 1, "household": 1}
+CHAT_TEMPLATES = {"household": CHAT_TEMPLATE}
 MIN_HEAD_SIZE = 32  # vLLM's CPU attention fails on smaller heads at the first generation.
 
 
@@ -94,6 +97,7 @@ def build_tiny_model(
         tokenizer = byte_level_tokenizer(max_length=context)
     else:
         tokenizer = word_level_tokenizer(PIECES[task], atomic_digits or ATOMIC_DIGITS[task], max_length=context)
+        tokenizer.chat_template = CHAT_TEMPLATES.get(task)
     config = LlamaConfig(
         vocab_size=len(tokenizer),
         hidden_size=hidden,

@@ -15,6 +15,8 @@ from ray.util.placement_group import PlacementGroup
 
 from openrlhf_ext.rollout import executor
 from openrlhf_ext.rollout.deadline import wait_for
+from openrlhf_ext.tasks import make_task
+from openrlhf_ext.tasks.environment import is_environment
 from openrlhf_ext.upstream.engine import EngineActor, create_engines
 
 WORKER = "openrlhf_ext.upstream.rollout_worker.RolloutWorker"
@@ -78,6 +80,12 @@ class RolloutEngine(EngineActor):
         return os.getpid()
 
 
+def executor_file(task_options: Mapping[str, object]) -> Path:
+    """The file that the engines load: answers of one turn, or episodes of an agent."""
+    file = Path(executor.__file__)
+    return file.with_name("agent_executor.py") if is_environment(make_task(task_options)) else file
+
+
 def start_engines(
     count: int,
     model: str,
@@ -119,7 +127,7 @@ def start_engines(
         enable_prefix_caching=enable_prefix_caching,
         gpu_memory_utilization=gpu_memory_utilization,
         enable_sleep=enable_sleep,
-        agent_func_path=str(Path(executor.__file__)),
+        agent_func_path=str(executor_file(task_options)),
         engine_arguments=arguments,
         actor_class=RolloutEngine,
     )

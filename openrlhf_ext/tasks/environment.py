@@ -1,6 +1,6 @@
 """Tasks of several turns: a text environment, and one episode in it with everything counted that an evaluation reports.
 
-To add another environment: write a class with `reset`, `step` and `close`, and a task with the two methods of `EnvironmentTask` that a
+To add another environment: write a class with `reset`, `step` and `close`, and a task with the methods of `EnvironmentTask` that a
 `Task` lacks. Collection, training data and evaluation then come from the same code (docs/household.md).
 """
 
@@ -157,6 +157,14 @@ class EnvironmentTask(Task, Protocol):
 
     def opening(self, episode: Episode) -> str:
         """What the agent reads first: instruction, first observation and goal. The episode has been started."""
+        ...
+
+    def parallel(self, labels: Sequence[Label]) -> int | None:
+        """How many episodes of these problems may run at once in one process; None = any number."""
+        ...
+
+    def remark(self, labels: Sequence[Label]) -> str:
+        """What figures on these problems may be called."""
         ...
 
 
