@@ -19,7 +19,7 @@ from openrlhf_ext.tasks.steps import through_answer
 
 @dataclass(frozen=True)
 class PrefixRequest:
-    """One completion that is wanted. `group`: requests of one group share prefixes; equal seeds give equal completions."""
+    """One completion that is wanted. Requests of one `group`, a problem, share prefixes; equal seeds give equal completions."""
 
     prefix: str
     seed: int
@@ -51,11 +51,14 @@ def explore(
 
     `after_wave(exploration, completions)` is called when a wave is on disk.
     """
-    groups = {walk.solution.id: number for number, walk in enumerate(exploration.walks)}
+    problems = dict.fromkeys(walk.solution.problem for walk in exploration.walks)
+    groups = {problem: number for number, problem in enumerate(problems)}
     while pending := exploration.pending():
         for part in _waves(pending, wave):
             requests = [
-                PrefixRequest(due.solution.prefix(due.step), sample_seed(seed, due, number), groups[due.solution.id])
+                PrefixRequest(
+                    due.solution.prefix(due.step), sample_seed(seed, due, number), groups[due.solution.problem]
+                )
                 for due in part
                 for number in range(due.first, due.first + due.count)
             ]

@@ -50,10 +50,19 @@ class SearchTree:
 
 def search(numbers: Sequence[int], rng: random.Random, target: int = 24) -> SearchTree:
     """Runs a depth-first search in random order over exact fractions until the first solution."""
-    start: State = tuple(((number, 1), number) for number in numbers)
-    tree = SearchTree([-1], [start], [None], [INPUT_NODE], target)
+    return search_from(start_state(numbers), rng, target)
+
+
+def start_state(numbers: Sequence[int]) -> State:
+    return tuple(((number, 1), number) for number in numbers)
+
+
+def search_from(state: State, rng: random.Random, target: int = 24) -> SearchTree:
+    """The same search from any state; node 0 is that state. Raises ValueError where the target is out of reach."""
+    tree = SearchTree([-1], [state], [None], [INPUT_NODE], target)
     if not _descend(tree, INPUT_NODE, rng):
-        raise ValueError(f"{list(numbers)} cannot make {target}: give a puzzle that has a solution")
+        cards = [number_text(value) for value, _ in state]
+        raise ValueError(f"{', '.join(cards)} cannot make {target}: give a puzzle that has a solution")
     return tree
 
 
@@ -120,7 +129,7 @@ def render(tree: SearchTree, kept: Sequence[int]) -> str:
             lines.append(_step_text(tree, child))
             visit(child)
             if child not in on_path:
-                lines.append(ROLL_BACK + (input_text(tree) if node == INPUT_NODE else state_text(tree.states[node])))
+                lines.append(roll_back_text(tree.states[node]))
 
     visit(INPUT_NODE)
     solution = tree.states[tree.path[-1]][0][1]
@@ -139,7 +148,17 @@ def _step_text(tree: SearchTree, node: int) -> str:
 
 
 def input_text(tree: SearchTree) -> str:
-    return " ".join(number_text(value) for value, _ in tree.states[INPUT_NODE])
+    return _numbers_text(tree.states[INPUT_NODE])
+
+
+def roll_back_text(state: State) -> str:
+    """The line that goes back to a state. Untouched numbers, the state of the input, are parted by blanks."""
+    untouched = all(isinstance(expression, int) for _, expression in state)
+    return ROLL_BACK + (_numbers_text(state) if untouched else state_text(state))
+
+
+def _numbers_text(state: State) -> str:
+    return " ".join(number_text(value) for value, _ in state)
 
 
 def number_text(value: Ratio) -> str:

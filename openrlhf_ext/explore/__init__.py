@@ -1,0 +1,1 @@
+"""`openrlhf-ext explore`: first pits of wrong solutions, with engines."""
