@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 POLL_SECONDS = 1.0
 
+SHOWN = {"loss": "train/loss", "accuracy": "train/accuracy", "eval_loss": "eval/loss", "eval_accuracy": "eval/accuracy"}
+"""What the progress line says of a metrics row."""
+
 
 def run_program(
     resolved: Resolved, plan: Plan, recipe: Recipe, run: RunDir, progress: Progress, *, resume: bool
@@ -43,12 +46,14 @@ def run_program(
     args.ckpt.output_dir, args.ckpt.path = str(unfinished), str(run.checkpoints)
     args.ckpt.load_enable = resume
     args.record = argparse.Namespace(run_dir=str(run.path), resume=resume)
+    recipe.tell_workers(resolved, args)
+    names = recipe.substitutions | recipe.names(resolved)
 
     progress.phase("place")
     placed = place(plan, resolved.run.placement_timeout)
     progress.phase("load model and data")
     ranks = PlannedGroup(group, ProgramActor, placed[group.bundle_set])
-    _follow(ranks.async_run_method("run", recipe.program, args, recipe.substitutions, logger), run, progress)
+    _follow(ranks.async_run_method("run", recipe.program, args, names, logger), run, progress)
     shutil.rmtree(run.model, ignore_errors=True)
     unfinished.rename(run.model)
 
@@ -66,6 +71,6 @@ def _follow(refs: list[ray.ObjectRef], run: RunDir, progress: Progress) -> None:
         rows = read_metrics(run.metrics_file) if run.metrics_file.exists() else []
         for row in rows[shown:]:
             if "train/loss" in row:
-                values = {"loss": row["train/loss"], "eval_loss": row.get("eval/loss")}
+                values = {name: row.get(key) for name, key in SHOWN.items()}
                 progress.step(int(row["step"]), **{k: v for k, v in values.items() if v is not None})
         shown = max(shown, len(rows))

@@ -144,11 +144,15 @@ def _group(
         if trains:
             offload = resolved.flag("ds.adam_offload")
             state = trainer_state_gib(model, precision, stage, max(ranks, 1), adam_offload=offload)
-            if name == "actor" and resolved.get("oreo.regulariser") == "exact":  # the reference sits beside the policy
-                state += frozen_state_gib(model, precision, stage, max(ranks, 1))
+            exact = name == "actor" and resolved.get("oreo.regulariser") == "exact"
+            if exact or (resolved.get("ref.offload") is False and _pairs_with_reference(resolved)):
+                state += frozen_state_gib(
+                    model, precision, stage, max(ranks, 1)
+                )  # the reference sits beside the policy
         else:
             state = frozen_state_gib(model, precision, stage, max(ranks, 1))
-        activations = activation_gib(model, precision, micro, length, training=trains)
+        sequences = 2 * micro if resolved.get("data.chosen_key") is not None else micro  # both sides of a pair
+        activations = activation_gib(model, precision, sequences, length, training=trains)
     return Group(
         name=name,
         ranks=ranks,
@@ -162,6 +166,11 @@ def _group(
         state_gib=state,
         activation_gib=activations,
     )
+
+
+def _pairs_with_reference(resolved: Settings) -> bool:
+    """Does a program on pairs keep a reference model in memory?"""
+    return resolved.get("data.chosen_key") is not None and resolved.get("preference.reference") == "model"
 
 
 def _booking(device: str, tenants: int) -> tuple[float, float]:
@@ -250,6 +259,9 @@ def _program_batch(resolved: Settings, rows: int | None) -> Batch:
         per_epoch = rows // parallel // micro
         steps = per_epoch * epochs // max(accumulation, 1)
         per_epoch = per_epoch // max(accumulation, 1)
+        if resolved.get("data.chosen_key") is not None:  # with preferences an epoch ends with an update
+            per_epoch = rows // train_batch
+            steps = per_epoch * epochs
     return Batch(
         rows=rows,
         prompts_per_step=train_batch,

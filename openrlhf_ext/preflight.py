@@ -22,6 +22,7 @@ from openrlhf_ext.plan import Plan
 from openrlhf_ext.preflight_data import Rows, read_rows, row_problems
 from openrlhf_ext.preflight_model import critic_problems, model_problems, read_model, reference_problems
 from openrlhf_ext.preflight_offline import cache_problems, read_offline_rows
+from openrlhf_ext.preflight_pairs import read_preferences, reference_cache_problems
 from openrlhf_ext.preflight_stages import stage_problems, trained_rows
 from openrlhf_ext.preflight_tokens import token_problems
 from openrlhf_ext.record.rows import is_run
@@ -58,6 +59,11 @@ def read_inputs(resolved: Resolved, *, elsewhere: bool = False) -> Inputs:
         more += reference_problems(resolved, model, elsewhere=elsewhere)
         rows = None if data is None else len(data.trajectories)
         return Inputs(None, None, None, model, (*problems, *more), rows, data)
+    if resolved.preferences:
+        model, problems = read_model(resolved, elsewhere=elsewhere)
+        preferences = read_preferences(resolved, model, elsewhere=elsewhere)
+        more = [*preferences.problems, *reference_problems(resolved, model, elsewhere=elsewhere)]
+        return Inputs(None, None, None, model, (*problems, *more), preferences.rows)
     data_key = "data.prompt_dataset" if resolved.program == "ppo" else "data.dataset"
     train, problems = read_rows(resolved, data_key, elsewhere=elsewhere)
     held_out, more = read_rows(resolved, "eval.dataset", elsewhere=elsewhere)
@@ -99,6 +105,8 @@ def preflight(
         found += stage_problems(resolved, inputs.train, plan.batch.prompts_total if plan else None)
     if inputs.offline is not None and not dry_run:
         found += cache_problems(resolved, inputs.offline)
+    if resolved.preferences and not dry_run:
+        found += reference_cache_problems(resolved)
     if plan is not None:
         found += _amount(resolved, plan, inputs, dry_run)
     found += model_problems(resolved, inputs.model)

@@ -43,7 +43,8 @@ def critic_problems(resolved: Resolved, policy: ModelShape | None, *, elsewhere:
 
 def reference_problems(resolved: Resolved, policy: ModelShape | None, *, elsewhere: bool = False) -> list[Problem]:
     """The same of a reference that is not the policy's start model."""
-    return _companion(resolved, "oreo.reference_model", "reference", policy, elsewhere=elsewhere)
+    key = "ref.model_name_or_path" if resolved.preferences else "oreo.reference_model"
+    return _companion(resolved, key, "reference", policy, elsewhere=elsewhere)
 
 
 def _companion(resolved: Resolved, key: str, role: str, policy: ModelShape | None, *, elsewhere: bool) -> list[Problem]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from openrlhf_ext.config.check_batch import batch_problems
 from openrlhf_ext.config.check_offline import offline_problems
+from openrlhf_ext.config.check_preference import preference_problems
 from openrlhf_ext.config.check_range import range_problems
 from openrlhf_ext.config.check_rollout import has_critic, rollout_problems
 from openrlhf_ext.config.device import CPU_ONLY, device_problems
@@ -43,6 +44,8 @@ def check(resolved: Resolved) -> list[Problem]:
     found += _common(resolved)
     if resolved.offline:
         found += offline_problems(resolved)
+    elif resolved.preferences:
+        found += preference_problems(resolved)
     elif resolved.program == "ppo":
         found += rollout_problems(resolved)
     else:
@@ -59,12 +62,13 @@ def _required(resolved: Resolved) -> Iterator[Problem]:
             "data.prompt_dataset": "a file of trajectories",
         },
         "sft": {"model.model_name_or_path": "a model folder", "data.dataset": "a JSONL file"},
+        "preference": {"model.model_name_or_path": "a model folder", "data.dataset": "a file of preferences"},
         "ppo": {
             "actor.model_name_or_path": "a model folder",
             "data.prompt_dataset": "a JSONL file",
             "task.name": "a task, e.g. game24",
         },
-    }["offline" if resolved.offline else resolved.program]
+    }["offline" if resolved.offline else "preference" if resolved.preferences else resolved.program]
     for key, example in needed.items():
         if not resolved.get(key):
             yield Problem(key, "not set", f"--{key} with {example}")

@@ -19,6 +19,7 @@ PROGRAM_OF_METHOD: dict[str, str] = {
     "sft": "sft",
     "rm": "rm",
     "dpo": "dpo",
+    "kto": "dpo",
     "self-explore": "dpo",
     "ppo": "ppo",
     "grpo": "ppo",
@@ -28,12 +29,24 @@ PROGRAM_OF_METHOD: dict[str, str] = {
 }
 """Method -> the OpenRLHF program whose options it takes."""
 
-AVAILABLE_METHODS: tuple[str, ...] = ("sft", "grpo", "reverse-curriculum", "oreo")
+AVAILABLE_METHODS: tuple[str, ...] = (
+    "sft",
+    "rm",
+    "dpo",
+    "kto",
+    "self-explore",
+    "grpo",
+    "reverse-curriculum",
+    "oreo",
+)
 """Methods that this version can run."""
 
 
 OFFLINE_METHODS: tuple[str, ...] = ("oreo",)
 """Methods that train on stored trajectories: no engine takes part, and no task needs to grade."""
+
+PREFERENCE_METHODS: tuple[str, ...] = ("rm", "dpo", "kto", "self-explore")
+"""Methods that train on preferences, through OpenRLHF's programs for them."""
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,17 @@ from openrlhf_ext.config.presets import METHOD_DEFAULTS, PRESET_TASKS, PRESETS
 from openrlhf_ext.config.problem import ConfigError, Problem
 from openrlhf_ext.config.read import Setting, read_file, read_overrides
 from openrlhf_ext.config.resolved import DERIVED, Resolved, nest
-from openrlhf_ext.config.schema import Evaluation, Grpo, Oreo, ReverseCurriculum, Run, TaskOptions
+from openrlhf_ext.config.schema import (
+    Evaluation,
+    Grpo,
+    Kto,
+    Oreo,
+    Preference,
+    ReverseCurriculum,
+    Run,
+    SelfExplore,
+    TaskOptions,
+)
 from openrlhf_ext.config.values import coerce, coerce_open
 
 __all__ = ["ConfigError", "Resolved", "load"]
@@ -38,7 +48,7 @@ def load(method: str, path: str | None, overrides: Sequence[tuple[str, str]], *,
     table = knobs(method)
     chosen, origins, problems = _choose(settings, table)
 
-    preset = str(chosen.get("grpo.preset", "none"))
+    preset = str(chosen.get("grpo.preset", chosen.get("self_explore.preset", "none")))
     task_name = chosen.get("task.name")
     for key, value in (PRESETS[preset] | _preset_task(preset, task_name)).items():
         if key not in chosen:
@@ -69,6 +79,9 @@ def load(method: str, path: str | None, overrides: Sequence[tuple[str, str]], *,
         reverse_curriculum=_view(ReverseCurriculum, _section("reverse_curriculum", values)),
         oreo=_view(Oreo, _section("oreo", values)),
         evaluation=_view(Evaluation, _section("evaluation", values)),
+        preference=_view(Preference, _section("preference", values)),
+        self_explore=_view(SelfExplore, _section("self_explore", values)),
+        kto=_view(Kto, _section("kto", values)),
     )
     if problems:
         raise ConfigError(problems, partial=resolved)

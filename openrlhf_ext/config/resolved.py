@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import yaml
 
-from openrlhf_ext.config.knobs import OFFLINE_METHODS, PROGRAM_OF_METHOD, Knob, knobs
-from openrlhf_ext.config.schema import Evaluation, Grpo, Oreo, ReverseCurriculum, Run, TaskOptions
+from openrlhf_ext.config.knobs import OFFLINE_METHODS, PREFERENCE_METHODS, PROGRAM_OF_METHOD, Knob, knobs
+from openrlhf_ext.config.schema import (
+    Evaluation,
+    Grpo,
+    Kto,
+    Oreo,
+    Preference,
+    ReverseCurriculum,
+    Run,
+    SelfExplore,
+    TaskOptions,
+)
 from openrlhf_ext.upstream.cli import parse
 
 DERIVED: dict[str, str] = {
@@ -24,7 +34,12 @@ DERIVED: dict[str, str] = {
 }
 """Keys of OpenRLHF that follow from ours, with what to set instead."""
 
-LOCAL_PATHS = ("actor.model_name_or_path", "critic.model_name_or_path", "model.model_name_or_path")
+LOCAL_PATHS = (
+    "actor.model_name_or_path",
+    "critic.model_name_or_path",
+    "model.model_name_or_path",
+    "ref.model_name_or_path",
+)
 """Keys that may name a folder here; workers may start in another folder, so OpenRLHF gets the absolute path."""
 
 SECRET = ("logger.wandb.key",)
@@ -47,6 +62,9 @@ class Resolved:
     reverse_curriculum: ReverseCurriculum
     oreo: Oreo
     evaluation: Evaluation
+    preference: Preference = field(default_factory=Preference)
+    self_explore: SelfExplore = field(default_factory=SelfExplore)
+    kto: Kto = field(default_factory=Kto)
 
     @property
     def program(self) -> str:
@@ -57,6 +75,11 @@ class Resolved:
     def offline(self) -> bool:
         """Does it train on stored trajectories, without engines?"""
         return self.method in OFFLINE_METHODS
+
+    @property
+    def preferences(self) -> bool:
+        """Does it train on preferences?"""
+        return self.method in PREFERENCE_METHODS
 
     @property
     def task(self) -> dict[str, object]:

@@ -25,7 +25,7 @@ class Run:
     precision: Literal["auto", "float32", "bf16", "fp16"] = "auto"
     """Of trainer and engine alike; auto = float32 on CPU, bf16 on GPU."""
     nodes: int = 1
-    """Machines for the programs without a rollout (sft, rm, dpo)."""
+    """Machines for the programs without a rollout (sft, rm, dpo, kto, self-explore)."""
     ranks_per_node: int = 1
     """DeepSpeed ranks per machine for the programs without a rollout."""
     threads: int = 0
@@ -126,6 +126,50 @@ class Oreo:
 
 
 @dataclass(frozen=True)
+class Preference:
+    """Preference pairs as a model reads them, and where the reference's log-probs come from (page: docs/preference.md)."""
+
+    ends: Literal["chosen", "both", "none"] = "chosen"
+    """Behind which side the end token goes. Self-Explore: chosen alone, since a wrong step ends nothing. A text that has it keeps it."""
+    bos: bool = False
+    """Put the tokenizer's begin token before prompts that do not begin with it."""
+    reference: Literal["model", "cached"] = "model"
+    """``cached`` = the start model's log-probs are computed once before the first update: no second model is in memory."""
+    reference_cache: str | None = None
+    """cached: file of these log-probs, which several runs may share; null = in the run directory."""
+
+
+@dataclass(frozen=True)
+class SelfExplore:
+    """DPO on the first step of a wrong solution that cannot be saved (facts: Self-Explore)."""
+
+    preset: Literal[
+        "none",
+        "gsm8k-mistral",
+        "gsm8k-llemma",
+        "gsm8k-deepseek-math",
+        "math-mistral",
+        "math-llemma",
+        "math-deepseek-math",
+    ] = "none"
+    """The paper's values for a data set and a base model."""
+    rejected: Literal["pit", "suffix"] = "pit"
+    """What is unlearned: the first pit alone (the paper), or the wrong solution from it to its end."""
+
+
+@dataclass(frozen=True)
+class Kto:
+    """Kahneman-Tversky optimisation: single responses, each good or bad (arXiv:2402.01306)."""
+
+    good_reward: float = 1.0
+    """A response with at least this reward is good; data of pairs need no rewards."""
+    desirable_weight: float | None = None
+    """lambda_D; null = such that good and bad responses weigh the same in sum, the rarer class above 1."""
+    undesirable_weight: float | None = None
+    """lambda_U; null = as above."""
+
+
+@dataclass(frozen=True)
 class Evaluation:
     """Held-out evaluation inside training, every ``eval.steps`` steps: greedy answers to the rows of ``eval.dataset``.
 
@@ -151,12 +195,19 @@ NAMESPACES: dict[str, type] = {
     "grpo": Grpo,
     "reverse_curriculum": ReverseCurriculum,
     "oreo": Oreo,
+    "preference": Preference,
+    "self_explore": SelfExplore,
+    "kto": Kto,
     "evaluation": Evaluation,
 }
 """Namespaces with a fixed set of keys."""
 
 METHOD_NAMESPACES: dict[str, tuple[str, ...]] = {
     "sft": ("run",),
+    "dpo": ("run", "preference"),
+    "self-explore": ("run", "preference", "self_explore"),
+    "kto": ("run", "preference", "kto"),
+    "rm": ("run", "preference"),
     "grpo": ("run", "grpo", "evaluation"),
     "reverse-curriculum": ("run", "reverse_curriculum", "evaluation"),
     "oreo": ("run", "oreo"),

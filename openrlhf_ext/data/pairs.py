@@ -35,7 +35,8 @@ class Finding(NamedTuple):
 
 
 class Pair(NamedTuple):
-    """One preference. `rest`: what followed the rejected step in the wrong solution, where its builder kept it (`meta.rest`)."""
+    """One preference. `rest`: what followed the rejected step in the wrong solution, `problem`: what siblings share; both from `meta`, where
+    the builder of the pair kept them (`meta.rest`, `meta.problem_id`)."""
 
     prompt: Turns
     chosen: Turns
@@ -43,6 +44,7 @@ class Pair(NamedTuple):
     place: str
     margin: float = 0.0
     rest: str = ""
+    problem: str = ""
 
 
 @dataclass(frozen=True)
@@ -152,12 +154,15 @@ def pair_of(row: Row, place: str, columns: Columns, *, messages: bool = False) -
         what = f"{columns.chosen!r} and {columns.rejected!r} are the same: {str(turns[1])[:60]!r}"
         return Finding(place, what, "leave the row out: it prefers nothing")
     margin, meta = row.get("margin"), row.get("meta")
-    rest = meta.get("rest") if isinstance(meta, Mapping) else None
+    meta = meta if isinstance(meta, Mapping) else {}
     return Pair(
-        *turns,
+        turns[0],
+        turns[1],
+        turns[2],
         place=place,
         margin=float(margin) if isinstance(margin, (int, float)) else 0.0,
-        rest=rest if isinstance(rest, str) else "",
+        rest=str(meta.get("rest") or ""),
+        problem=str(meta.get("problem_id", "")),
     )
 
 
@@ -217,7 +222,7 @@ def _array(path: Path, text: str) -> tuple[list[tuple[str, Row]], list[Finding]]
         items = json.loads(text)
     except ValueError as error:
         return [], [Finding(str(path), f"not JSON: {error}", "a JSON array, or one object per line")]
-    rows = [(f"{path} item {i}", item) for i, item in enumerate(items) if isinstance(item, dict)]
+    rows: list[tuple[str, Row]] = [(f"{path} item {i}", item) for i, item in enumerate(items) if isinstance(item, dict)]
     bad = [
         Finding(f"{path} item {i}", f"a JSON {type(item).__name__}, not an object", "objects only")
         for i, item in enumerate(items)

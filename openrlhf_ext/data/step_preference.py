@@ -32,6 +32,7 @@ class EncodedPair(NamedTuple):
     rejected: list[int]
     margin: float
     place: str
+    problem: str = ""
 
     @property
     def length(self) -> int:
@@ -107,6 +108,7 @@ def encode_pairs(pairs: Sequence[Pair], encoding: Encoding, where: str) -> PairD
             ended(wrong.ids, end_id, encoding.ends == "both"),
             pair.margin,
             pair.place,
+            pair.problem,
         )
         if found.length > encoding.max_length:
             too_long["prompt too long" if len(head) >= encoding.max_length else "too long"] += 1

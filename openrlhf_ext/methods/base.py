@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    import argparse
+
     from openrlhf_ext.config.resolved import Resolved
     from openrlhf_ext.plan import Plan
     from openrlhf_ext.rollout.prompts import Prompt, Stream
@@ -50,6 +52,8 @@ class Recipe:
     ``maker``: import path ``module:Class`` of the experience maker (rollout methods).
     ``method``: what the method adds to the loop, made from the request and its plan (rollout methods).
     ``substitutions``: names that an upstream program sees replaced, as import paths (program methods).
+    ``names``: more of them, where they depend on the request.
+    ``tell_workers``: puts what our classes in the program read beside its arguments, which every rank is given (program methods).
     """
 
     name: str
@@ -58,3 +62,5 @@ class Recipe:
     maker: str | None = None
     method: Callable[[Resolved, Plan], RolloutMethod] = field(default=lambda resolved, plan: RolloutMethod())
     substitutions: dict[str, str] = field(default_factory=dict)
+    names: Callable[[Resolved], dict[str, str]] = field(default=lambda resolved: {})
+    tell_workers: Callable[[Resolved, argparse.Namespace], None] = field(default=lambda resolved, args: None)

@@ -14,8 +14,10 @@ from pathlib import Path
 SURFACE: dict[str, dict[str, str]] = {
     "openrlhf.cli.train_dpo": {
         "train": "args",
+        "Actor": "import",
         "DPOTrainer": "import",
         "RewardDataset": "import",
+        "blending_datasets": "import",
     },
     "openrlhf.cli.train_ppo_ray": {
         "train": "args",
@@ -24,6 +26,7 @@ SURFACE: dict[str, dict[str, str]] = {
         "train": "args",
         "RewardModelTrainer": "import",
         "RewardDataset": "import",
+        "blending_datasets": "import",
     },
     "openrlhf.cli.train_sft": {
         "train": "args",
@@ -42,6 +45,7 @@ SURFACE: dict[str, dict[str, str]] = {
         "blending_datasets": "datasets, probabilities=None, strategy=None, seed=42, max_count=100000000.0, stopping_strategy='all_exhausted', dataset_split='train'",
     },
     "openrlhf.models": {
+        "Actor": "import",
         "get_llm_for_sequence_regression": "import",
     },
     "openrlhf.models.loss": {
@@ -148,6 +152,21 @@ SURFACE: dict[str, dict[str, str]] = {
         "WorkerWrap.update_weight": "self, name, dtype, shape, empty_cache=False",
         "WorkerWrap.update_weight_cuda_ipc": "self, name, dtype, shape, ipc_handles=None, empty_cache=False",
     },
+    "openrlhf.trainer.dpo_trainer": {
+        "DPOTrainer": "class",
+        "DPOTrainer.__init__": "self, model, ref_model, strategy, tokenizer, optim, train_dataloader, eval_dataloader, scheduler, max_norm=0.5, beta=0.01, max_epochs=2, save_hf_ckpt=False, disable_ds_ckpt=False",
+        "DPOTrainer.fit": "self, args, consumed_samples=0, num_update_steps_per_epoch=None",
+        "DPOTrainer.save_logs_and_checkpoints": "self, args, global_step, step_bar, logs_dict=None, client_states=None",
+        "DPOTrainer.evaluate": "self, eval_dataloader, steps=0",
+        "DPOTrainer.concatenated_forward": "self, model, chosen_ids, c_mask, reject_ids, r_mask, prompt_id_lens",
+        "DPOTrainer._get_batch_logps": "self, per_token_logps, attention_mask, prompt_id_lens",
+    },
+    "openrlhf.trainer.rm_trainer": {
+        "RewardModelTrainer": "class",
+        "RewardModelTrainer.fit": "self, args, consumed_samples=0, num_update_steps_per_epoch=None",
+        "RewardModelTrainer.save_logs_and_checkpoints": "self, args, global_step, step_bar, logs_dict=None, client_states=None",
+        "RewardModelTrainer.evaluate": "self, eval_dataloader, steps=0",
+    },
     "openrlhf.trainer.sft_trainer": {
         "SFTTrainer": "class",
         "SFTTrainer.__init__": "self, model, strategy, optim, train_dataloader, eval_dataloader, scheduler, max_norm=1, pretrain_mode=False, batch_size=1, max_epochs=2, tokenizer=None, save_hf_ckpt=False, disable_ds_ckpt=False",
@@ -201,6 +220,7 @@ SURFACE: dict[str, dict[str, str]] = {
         "convert_to_torch_dtype": "param_dtype",
         "get_strategy": "args",
         "get_tokenizer": "pretrain, model, padding_side='left', strategy=None, use_fast=True",
+        "zero_pad_sequences": "sequences, side='left', value=0, stack=False",
     },
 }
 

@@ -68,7 +68,7 @@ def test_task_keys_of_the_page_are_options() -> None:
 def test_readme_says_which_methods_work() -> None:
     rows = re.findall(r"^\| .*? \| (`train .*?`) \| .* \| (\w+) \|$", (ROOT / "README.md").read_text(), re.M)
     says = {method: word for commands, word in rows for method in re.findall(r"`train ([\w-]+)`", commands)}
-    assert len(rows) == 5
+    assert len(rows) == 6
     assert {method for method, word in says.items() if word == "yes"} == set(AVAILABLE_METHODS)
     assert {word for method, word in says.items() if method not in AVAILABLE_METHODS} <= {"planned"}
     assert says.keys() <= PROGRAM_OF_METHOD.keys()

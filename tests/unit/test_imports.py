@@ -34,7 +34,7 @@ ALLOWED: dict[str, set[str]] = {
     "curriculum": set(),
     "rollout": {"curriculum", "tasks", "data", "upstream"},
     "workers": {"upstream"},
-    "methods": {"losses", "record", "rollout", "curriculum", "upstream", "workers"},
+    "methods": {"checkpoint", "curriculum", "data", "losses", "record", "rollout", "upstream", "workers"},
     "topology": {"plan", "rollout"},
     "training_loop": {"checkpoint", "record", "rollout"},
     "trainer": {"evaluate", "losses", "memory_use", "methods", "record", "rollout", "training_loop"},

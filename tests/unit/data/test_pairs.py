@@ -38,7 +38,7 @@ def test_jsonl_json_and_parquet_give_the_same_pairs(tmp_path: Path) -> None:
     files = [written(tmp_path / "a.jsonl", rows), tmp_path / "a.json", tmp_path / "a.parquet"]
     texts = [[pair[:3] + pair[4:] for pair in read_pairs([file], Columns()).pairs] for file in files]
     assert texts[0] == texts[1] == texts[2] and len(texts[0]) == 2
-    assert texts[0][1] == ("2+2\n", "2\n", "3\n", 0.0, "y")
+    assert texts[0][1] == ("2+2\n", "2\n", "3\n", 0.0, "y", "")
 
 
 def test_several_files_follow_each_other(tmp_path: Path) -> None:
