@@ -15,6 +15,7 @@ from openrlhf_ext.collect.prompts import read_prompts
 from openrlhf_ext.collect.sampling import SamplePlan
 from openrlhf_ext.config.problem import Problem, errors
 from openrlhf_ext.config.values import coerce_open
+from openrlhf_ext.data.prompts import Problem as Question
 from openrlhf_ext.evaluate.models import Model, read_models
 from openrlhf_ext.evaluate.request import checked_task, split_lines
 from openrlhf_ext.evaluate.suite import Suite
@@ -75,7 +76,8 @@ def check_request(request: CollectRequest, device: str) -> tuple[Checked | None,
     found = _numbers(request)
     options = {key: coerce_open(value) for key, value in request.task.items()}
     task = checked_task(options, found)
-    suite, questions = None, []
+    suite: Suite | None = None
+    questions: list[Question] = []
     if task is not None:
         suite = Suite(
             name=str(options["name"]),
@@ -98,15 +100,22 @@ def check_request(request: CollectRequest, device: str) -> tuple[Checked | None,
 
 
 def _with_tokenizer(
-    request: CollectRequest, suite: Suite, task: Task, questions: Sequence, model: Model, found: list[Problem]
+    request: CollectRequest, suite: Suite, task: Task, questions: Sequence[Question], model: Model, found: list[Problem]
 ) -> tuple[Checked | None, list[Problem]]:
-    from openrlhf_ext.evaluate.rendering import fit_context, load_tokenizer, render_prompts, token_problems
+    from openrlhf_ext.evaluate.rendering import (
+        fit_context,
+        load_tokenizer,
+        render_prompts,
+        token_problems,
+        total_length,
+        turn_problems,
+    )
 
     tokenizer = load_tokenizer(model.folder)
     if isinstance(tokenizer, Problem):
         return None, [*found, tokenizer]
     asked = questions[: request.limit]
-    found += token_problems(suite, asked, model, tokenizer)
+    found += token_problems(suite, asked, model, tokenizer) + turn_problems(task, model, tokenizer)
     if errors(found):
         return None, found
     prompts = render_prompts(suite, asked, tokenizer)
@@ -116,10 +125,9 @@ def _with_tokenizer(
     found += more + resume_problems(request.out, record)
     if errors(found):
         return None, found
+    length = total_length(task, model, longest, new_tokens)
     plan = SamplePlan(len(prompts), request.samples, request.wave, request.temperature, request.seed)
-    checked = Checked(
-        request, task, suite.task, model, tokenizer, tuple(prompts), plan, new_tokens, longest + new_tokens, record
-    )
+    checked = Checked(request, task, suite.task, model, tokenizer, tuple(prompts), plan, new_tokens, length, record)
     return checked, found
 
 
@@ -146,7 +154,7 @@ def _numbers(request: CollectRequest) -> list[Problem]:
 
 
 def _record(
-    request: CollectRequest, suite: Suite, questions: Sequence, model: Model, new_tokens: int
+    request: CollectRequest, suite: Suite, questions: Sequence[Question], model: Model, new_tokens: int
 ) -> dict[str, object]:
     """What must be equal for two commands to write the same file; --limit may grow."""
     content = json.dumps([[q.question, q.label, q.head] for q in questions])

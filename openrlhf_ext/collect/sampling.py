@@ -52,14 +52,14 @@ StepStarts = Callable[[Sequence[int], str], list[int]]
 
 def trajectory(ask: Ask, response: dict, *, task: str, policy: str, steps: StepStarts | None) -> dict[str, object]:
     """The response as a row of docs/formats.md. Nothing in it depends on when or where it was sampled."""
-    tokens, (start, end) = list(response["observation_tokens"]), response["action_ranges"][0]
+    tokens, ranges = list(response["observation_tokens"]), [list(span) for span in response["action_ranges"]]
     row: dict[str, object] = {
         "id": f"{ask.prompt.problem_id}-{ask.sample}",
         "problem_id": ask.prompt.problem_id,
         "sample": ask.sample,
         "task": task,
         "policy": policy,
-        "prompt": ask.prompt.text,
+        "prompt": response.get("prompt", ask.prompt.text),
         "label": ask.prompt.label,
         "text": response["text"],
         "reward": response["reward"],
@@ -67,10 +67,13 @@ def trajectory(ask: Ask, response: dict, *, task: str, policy: str, steps: StepS
         "truncated": bool(response["truncated"]),
         "extra_logs": {key: value for key, value in response["extra_logs"].items() if key not in TIMES},
         "observation_tokens": tokens,
-        "action_ranges": [[start, end]],
+        "action_ranges": ranges,
         "rollout_log_probs": response["rollout_log_probs"],
     }
-    if steps is not None:
+    if "step_starts" in response:  # an agent's steps are its turns
+        row["step_starts"] = response["step_starts"]
+    elif steps is not None:
+        start, end = ranges[0]
         row["step_starts"] = [start + at for at in steps(tokens[start:end], response["text"])]
     if response.get("verifier_error"):
         row["verifier_error"] = response["verifier_error"]

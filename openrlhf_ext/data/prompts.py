@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING
 from openrlhf_ext.data.demonstrations import is_project_row, question_and_label, question_faults
 from openrlhf_ext.data.labels import TABLES, read_label_examples
 from openrlhf_ext.data.templates import NAMED, REFUSED, render_named
-from openrlhf_ext.tasks.base import LabelError
+from openrlhf_ext.tasks.base import LabelError, read_label
 from openrlhf_ext.tasks.game24.task import read_case
+from openrlhf_ext.tasks.household.task import Household
 from openrlhf_ext.tasks.labels import LABEL_TASKS
 from openrlhf_ext.tasks.math_word import find_answer, last_boxed
 from openrlhf_ext.tasks.program import program_head
@@ -186,6 +187,21 @@ def _puzzle_table(path: Path, task: str) -> Iterator[Problem]:
             yield _puzzle([int(word) for word in words], 24)
 
 
+def _check_household(row: Row) -> list[str]:
+    problems = missing_text(row, "input")
+    if not isinstance(row.get("label"), (str, dict)):
+        return [*problems, "label: missing; expected what prepare household writes"]
+    try:
+        Household("household", {}).verify("", row["label"])  # type: ignore[arg-type]
+    except LabelError as error:
+        problems.append(str(error))
+    return problems
+
+
+def _read_household(row: Row) -> Problem:
+    return Problem(str(row["input"]), dict(read_label(row["label"])))  # type: ignore[arg-type]
+
+
 def _project(task: str, otherwise: Reader | None = None) -> Reader:
     """Rows of the R3 project, and those of another reader where there is one."""
 
@@ -227,6 +243,7 @@ READERS: dict[str, Reader] = {
     "snli-r3": _project("snli-r3"),
     "race": _project("race"),
     "boardgameqa": _project("boardgameqa"),
+    "household": Reader(_check_household, _read_household),
 }
 
 READABLE: tuple[str, ...] = (*READERS, *LABEL_TASKS)

@@ -11,7 +11,7 @@ from openrlhf_ext.evaluate.suite import Suite
 from openrlhf_ext.record.progress import Progress
 from openrlhf_ext.rollout.grading import grade_response
 from openrlhf_ext.rollout.prompts import Prompt
-from openrlhf_ext.tasks.base import Task
+from openrlhf_ext.tasks.base import Task, Verdict
 
 
 @dataclass(frozen=True)
@@ -122,8 +122,11 @@ def request_seed(seed: int, problem: int, sample: int) -> int:
 
 
 def _graded(ask: Ask, response: dict, task: Task, mode: str) -> dict:
-    response = response | {"prompt": ask.prompt.text, "label": ask.prompt.label}
-    row = evaluation_row(response, *grade_response(task, response["text"], ask.prompt.label))
+    response = {"prompt": ask.prompt.text, "label": ask.prompt.label} | response
+    if "verdict" in response:  # an episode was judged while it was played
+        row = evaluation_row(response, Verdict(**response["verdict"]), response.get("verifier_error"))
+    else:
+        row = evaluation_row(response, *grade_response(task, response["text"], ask.prompt.label))
     return {"problem_id": ask.prompt.problem_id, "mode": mode, "sample": ask.sample} | row
 
 

@@ -67,6 +67,18 @@ class Endpoint:
             path, body["messages"] = "chat/completions", [*messages, {"role": "user", "content": ask.prompt.text}]
         return _response(self.post(path, body), f"{self.url}/{path}")
 
+    def say(self, messages: Sequence[dict[str, str]], temperature: float, seed: int) -> dict:
+        """The assistant's next turn in a conversation, as `answer` returns it."""
+        body: dict[str, object] = {
+            "model": self.model,
+            "max_tokens": self.max_new_tokens,
+            "temperature": temperature,
+            "top_p": self.top_p if temperature else 1.0,
+            "seed": seed,
+            "messages": list(messages),
+        }
+        return _response(self.post("chat/completions", body), f"{self.url}/chat/completions")
+
     def post(self, path: str, body: dict[str, object]) -> object:
         """The server's JSON answer; waits and asks again where that can help."""
         pause = self.first_pause

@@ -61,7 +61,6 @@ class HeldOut:
 
 def evaluation_row(response: dict, verdict: Verdict, error: str | None) -> dict:
     """A response with its verdict, without the token lists."""
-    start, end = response["action_ranges"][0]
     row = {
         "prompt": response["prompt"],
         "label": response["label"],
@@ -71,7 +70,7 @@ def evaluation_row(response: dict, verdict: Verdict, error: str | None) -> dict:
         "parsed": verdict.parsed,
         "metrics": verdict.metrics,
         "truncated": bool(response["truncated"]),
-        "tokens": end - start,
+        "tokens": sum(end - start for start, end in response["action_ranges"]),
     }
     return row | ({"verifier_error": error} if error else {})
 

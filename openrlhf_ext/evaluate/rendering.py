@@ -14,6 +14,8 @@ from openrlhf_ext.evaluate.models import Model
 from openrlhf_ext.evaluate.suite import Suite
 from openrlhf_ext.preflight_tokens import round_trip_problems, special_problems
 from openrlhf_ext.rollout.prompts import Prompt
+from openrlhf_ext.tasks import Task
+from openrlhf_ext.tasks.environment import is_environment
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -61,8 +63,33 @@ def token_problems(
     if suite.template == "chat" and suite.form == "task" and not tokenizer.chat_template:
         what = f"suite {suite.name!r} renders with the chat template, and this tokenizer has none"
         return [*found, Problem(where, what, "--template plain, or a model with a chat template")]
+    if suite.template.endswith("-bos") and suite.form == "task" and not tokenizer.bos_token:
+        what = f"template {suite.template} begins with the tokenizer's first token, and this tokenizer has none"
+        return [*found, Problem(where, what, f"--template {suite.template.removesuffix('-bos')}")]
     rows = [(f"problem {i}", render_question(suite, q, tokenizer), "") for i, q in enumerate(questions)]
     return found + list(round_trip_problems(where, rows, tokenizer))
+
+
+def turn_problems(task: Task, model: Model, tokenizer: PreTrainedTokenizerBase) -> list[Problem]:
+    """Why this model cannot play a task of several turns; nothing for the others."""
+    if not is_environment(task):
+        return []
+    from openrlhf_ext.rollout.turns import NoTurns, turn_format
+
+    try:
+        turn_format(tokenizer)
+    except NoTurns as error:
+        fix = "a chat model, or `prepare tiny-model --task household`"
+        return [Problem(f"--model {model.folder}", f"{task.name} is played in turns: {error}", fix)]
+    return []
+
+
+def total_length(task: Task, model: Model, longest: int, new_tokens: int) -> int:
+    """Tokens of prompt and answer together at most; of a whole episode where the task has several turns."""
+    if not is_environment(task):
+        return longest + new_tokens
+    context = model.shape.positions if model.shape else None
+    return min(task.episode_tokens, context or task.episode_tokens)
 
 
 def fit_context(

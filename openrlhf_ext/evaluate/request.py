@@ -102,7 +102,7 @@ def check_request(
     plan = AskPlan.of(suite, len(questions), request.wave, request.seed)
     shares: list[EngineShare] = []
     if not errors(found):  # tokenizers take seconds to load: a misspelt request is answered at once
-        shares = _shares(request, suite, questions, models, found)
+        shares = _shares(request, suite, task, questions, models, found)
     record = record_of(_record(request, suite, everything, models, served, shares))
     found += resume_problems(request.out, record)
     if errors(found):
@@ -200,10 +200,22 @@ def _server(request: Request, found: list[Problem]) -> tuple[str, str]:
 
 
 def _shares(
-    request: Request, suite: Suite, questions: Sequence[Question], models: Sequence[Model], found: list[Problem]
+    request: Request,
+    suite: Suite,
+    task: Task,
+    questions: Sequence[Question],
+    models: Sequence[Model],
+    found: list[Problem],
 ) -> list[EngineShare]:
     """One share per engine start; problems of tokenizers and lengths are added to ``found``."""
-    from openrlhf_ext.evaluate.rendering import fit_context, load_tokenizer, render_prompts, token_problems
+    from openrlhf_ext.evaluate.rendering import (
+        fit_context,
+        load_tokenizer,
+        render_prompts,
+        token_problems,
+        total_length,
+        turn_problems,
+    )
 
     shares = []
     for group in engine_groups(models):
@@ -212,7 +224,7 @@ def _shares(
         if isinstance(tokenizer, Problem):
             found.append(tokenizer)
             continue
-        mine = token_problems(suite, questions, first, tokenizer)
+        mine = token_problems(suite, questions, first, tokenizer) + turn_problems(task, first, tokenizer)
         found += mine
         if errors(mine):
             continue
@@ -220,7 +232,8 @@ def _shares(
         explicit = request.max_new_tokens is not None
         new_tokens, longest, more = fit_context(suite, prompts, first, tokenizer, explicit=explicit)
         found += more
-        shares.append(EngineShare(tuple(group), tokenizer, tuple(prompts), new_tokens, longest + new_tokens))
+        length = total_length(task, first, longest, new_tokens)
+        shares.append(EngineShare(tuple(group), tokenizer, tuple(prompts), new_tokens, length))
     return shares
 
 

@@ -8,7 +8,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from openrlhf_ext.config.problem import ConfigError, errors
-from openrlhf_ext.evaluate.asking import ask_all
+from openrlhf_ext.evaluate.agent_endpoint import AgentEndpoint
+from openrlhf_ext.evaluate.asking import Answerer, ask_all
 from openrlhf_ext.evaluate.endpoint import Endpoint
 from openrlhf_ext.evaluate.models import Model
 from openrlhf_ext.evaluate.options import EngineOptions, ServerOptions
@@ -18,6 +19,7 @@ from openrlhf_ext.evaluate.results import GREEDY, SAMPLED, ModelResults, Results
 from openrlhf_ext.evaluate.summary import Summary, compare_with_first, markdown, summarise_model
 from openrlhf_ext.record.jsonl import write_atomic
 from openrlhf_ext.record.progress import Progress
+from openrlhf_ext.tasks.environment import is_environment
 
 
 @dataclass(frozen=True)
@@ -90,7 +92,10 @@ def _ask_server(checked: Checked, table: ModelResults, progress: Progress, done:
         timeout=options.timeout,
         retries=options.retries,
     )
-    ask_all(endpoint, checked.prompts, suite, checked.task, checked.plan, table, progress, checked.served, done)
+    answer: Answerer = endpoint
+    if is_environment(checked.task):
+        answer = AgentEndpoint(endpoint, checked.task, system_message(suite))
+    ask_all(answer, checked.prompts, suite, checked.task, checked.plan, table, progress, checked.served, done)
 
 
 def _ask_engines(
@@ -129,11 +134,21 @@ def _report(checked: Checked, out: Path, tables: Mapping[str, ModelResults], sta
     summaries = {name: _write_summary(checked, name, table) for name, table in tables.items()}
     comparisons = compare_with_first({name: table.select(GREEDY, plan.problems) for name, table in tables.items()})
     title = f"{checked.suite.name}, {checked.suite.split} split, task {json.dumps(checked.suite.task)}"
-    text = markdown(title, summaries, comparisons)
+    remark = _remark(checked)
+    text = markdown("\n".join([title, *([remark] if remark else [])]), summaries, comparisons)
     write_atomic(out / "summary.md", [text])
-    figures = {"models": summaries, "against_first": {name: asdict(c) for name, c in comparisons.items()}}
+    figures: dict[str, object] = {"remark": remark} if remark else {}
+    figures |= {"models": summaries, "against_first": {name: asdict(c) for name, c in comparisons.items()}}
     write_atomic(out / "summary.json", [json.dumps(figures, indent=2), "\n"])
     return Report(summaries, text, starts)
+
+
+def _remark(checked: Checked) -> str:
+    """What figures of a generated environment may be called."""
+    if not is_environment(checked.task):
+        return ""
+    prompts = checked.shares[0].prompts if checked.shares else checked.prompts
+    return checked.task.remark([prompt.label for prompt in prompts])
 
 
 def _write_summary(checked: Checked, name: str, table: ModelResults) -> Summary:

@@ -13,6 +13,7 @@ from openrlhf_ext.data.prompts import READABLE, TEMPLATES, read_problems
 from openrlhf_ext.data.prompts import Problem as Question
 from openrlhf_ext.tasks import TASKS
 from openrlhf_ext.tasks.base import read_label
+from openrlhf_ext.tasks.household.generate import SPLITS as HOUSEHOLD_SPLITS
 from openrlhf_ext.tasks.options import did_you_mean
 from openrlhf_ext.tasks.rows import Row, missing_text, read_rows
 
@@ -136,8 +137,9 @@ def read_questions(suite: Suite) -> list[Question]:
         raise ValueError(
             f"--data is missing: suite {suite.name!r} names no data, and only {', '.join(GENERATED)} are generated"
         )
-    if suite.split not in GENERATED_SPLITS:
-        raise ValueError(f"--split {suite.split}: no such split; {did_you_mean(suite.split, GENERATED_SPLITS)}")
+    splits = HOUSEHOLD_SPLITS if task == "household" else GENERATED_SPLITS
+    if suite.split not in splits:
+        raise ValueError(f"--split {suite.split}: no such split; {did_you_mean(suite.split, splits)}")
     with tempfile.TemporaryDirectory() as folder:
         GENERATED[task](Path(folder))
         return read_problems(task, Path(folder), suite.split)

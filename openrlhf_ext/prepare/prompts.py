@@ -10,12 +10,17 @@ from openrlhf_ext.data.rationalise import WHICH, rationalise_rows
 from openrlhf_ext.data.templates import REFUSED
 from openrlhf_ext.prepare.chain import build_chain
 from openrlhf_ext.prepare.game24_puzzles import build_puzzles
+from openrlhf_ext.prepare.household import build_household
 from openrlhf_ext.prepare.tokenizers import load_tokenizer
 from openrlhf_ext.tasks.rows import write_jsonl
 
 HELP = "prompt rows from a task's data"
 EXAMPLE = "--task gsm8k --in gsm8k/train.jsonl --split train --out data/gsm8k.jsonl"
-GENERATED: dict[str, Callable[[Path], dict[str, int]]] = {"game24": build_puzzles, "chain": build_chain}
+GENERATED: dict[str, Callable[[Path], dict[str, int]]] = {
+    "game24": build_puzzles,
+    "chain": build_chain,
+    "household": build_household,
+}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

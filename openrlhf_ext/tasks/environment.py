@@ -151,6 +151,9 @@ def replay(episode: Episode[P], transcript: str) -> Verdict:
 class EnvironmentTask(Task, Protocol):
     """A task whose answer is an episode. `verify` replays a transcript."""
 
+    episode_tokens: int
+    """Tokens of an episode at most, all observations included; a shorter context of the model takes precedence."""
+
     def episode(self, label: Label) -> Episode:
         """A new episode of the problem in the label. Raises LabelError; EnvironmentUnavailable where its game cannot be started."""
         ...

@@ -30,7 +30,7 @@ REMARKS = {
 
 
 class Household:
-    """See the module. Options: backend, max_turns, style, instruction, games, engine_timeout, processes."""
+    """See the module. Options: backend, max_turns, style, instruction, games, engine_timeout, processes, episode_tokens."""
 
     metric_keys = METRICS
 
@@ -44,6 +44,7 @@ class Household:
         self.games = reader.text("games", "")
         self.engine_timeout = reader.number("engine_timeout", 120.0, 0.1, 3600.0)
         self.processes = reader.integer("processes", 4, 1, 256)
+        self.episode_tokens = reader.integer("episode_tokens", 4096, 16, 1 << 20)
         reader.finish()
 
     def episode(self, label: Label) -> Episode:
