@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from openrlhf_ext.data.demonstrations import is_project_row, question_and_label, question_faults
 from openrlhf_ext.data.labels import TABLES, read_label_examples
-from openrlhf_ext.data.templates import NAMED, REFUSED, render_named
+from openrlhf_ext.data.templates import DEEPSEEK_MATH, NAMED, REFUSED, render_deepseek_math, render_named
 from openrlhf_ext.tasks.base import LabelError, read_label
 from openrlhf_ext.tasks.game24.task import read_case
 from openrlhf_ext.tasks.household.task import Household
@@ -25,7 +25,7 @@ from openrlhf_ext.tasks.rows import Row, missing_text, read_rows
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-TEMPLATES = ("plain", "alpaca", "chat", *NAMED)
+TEMPLATES = ("plain", "alpaca", "chat", *DEEPSEEK_MATH, *NAMED)
 ALPACA = (
     "Below is an instruction that describes a task. Write a response that appropriately completes the request.\n\n"
     "### Instruction:\n{question}\n\n### Response:"
@@ -70,6 +70,10 @@ def render(question: str, template: str, tokenizer: "PreTrainedTokenizerBase | N
         return ALPACA.format(question=question.rstrip("\n"))
     if template in NAMED:
         return render_named(template, question, system)
+    if template in DEEPSEEK_MATH:
+        # Without a tokenizer a server is asked, which adds its own first token.
+        bos = getattr(tokenizer, "bos_token", None) or "" if template.endswith("-bos") else ""
+        return render_deepseek_math(question, system, bos)
     if template in REFUSED:
         raise ValueError(f"template {template!r} is not offered: {REFUSED[template]}")
     if template != "chat" or tokenizer is None:

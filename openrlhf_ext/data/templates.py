@@ -11,6 +11,11 @@ NAMED: dict[str, tuple[str, str]] = {
 }
 """Name -> how a system message is written where there is one, and the turn around the question."""
 
+DEEPSEEK_MATH = ("deepseek-math", "deepseek-math-bos")
+"""DeepSeekMath-Instruct's form, in which the instruction follows the question; ``-bos``: behind the tokenizer's first token as text,
+which generation, training and evaluation here do not add by themselves."""
+BOXED = "Please reason step by step, and put your final answer within \\boxed{}."
+
 REFUSED: dict[str, str] = {
     "chatglm3": (
         "ChatGLM3 marks turns with role tokens that its tokenizer never makes from text, so a text template would spell them out; "
@@ -28,3 +33,8 @@ def render_named(template: str, question: str, system: str = "") -> str:
     if template in ("llama2", "mistral"):
         return turn.format(question=head + question)
     return head + turn.format(question=question)
+
+
+def render_deepseek_math(question: str, instruction: str = "", bos: str = "") -> str:
+    """``User: question``, the instruction on the next line, an open turn of the assistant."""
+    return f"{bos}User: {question.rstrip(chr(10))}\n{instruction or BOXED}\n\nAssistant:"

@@ -9,14 +9,23 @@ if TYPE_CHECKING:
 
 
 def load_tokenizer(name: str | None, template: str) -> "PreTrainedTokenizerBase | None":
-    """The tokenizer for `template chat`; None for the others. Raises ValueError where it is missing or has no template."""
+    """The tokenizer for a template that needs it (chat, and those with a first token); None for the others.
+
+    Raises ValueError where it is missing or lacks what the template takes from it.
+    """
     if template in REFUSED:
         raise ValueError(f"--template {template} is not offered: {REFUSED[template]}")
-    if template != "chat":
+    if template != "chat" and not template.endswith("-bos"):
         return None
     if name is None:
-        raise ValueError("--template chat needs --tokenizer: a model directory or name whose chat template to use")
+        raise ValueError(
+            f"--template {template} needs --tokenizer: a model directory or name whose chat template to use"
+        )
     tokenizer = open_tokenizer(name)
+    if template.endswith("-bos"):
+        if not tokenizer.bos_token:
+            raise ValueError(f"the tokenizer of {name} has no first token: leave -bos out of the template's name")
+        return tokenizer
     if not tokenizer.chat_template:
         raise ValueError(f"the tokenizer of {name} has no chat template: use --template plain or alpaca")
     return tokenizer

@@ -28,6 +28,7 @@ from safetensors.numpy import save_file
 from openrlhf_ext.cli import COMMANDS, main
 from openrlhf_ext.collect.request import Checked as Collection
 from openrlhf_ext.collect.sampling import trajectory
+from openrlhf_ext.collect.steps import step_reader
 from openrlhf_ext.config.load import load
 from openrlhf_ext.data.trajectory import write_trajectories
 from openrlhf_ext.jobs import read_jobs
@@ -247,9 +248,11 @@ def leave_trajectories(checked: Collection, *_: object) -> int:
     encode = checked.tokenizer
     rows = []
     for ask in next(replace(checked.plan, wave=checked.plan.total).waves(checked.prompts), []):
-        prompt, text = encode(ask.prompt.text)["input_ids"], "1+1=2\n#### 2"
-        tokens = [*encode(text)["input_ids"], encode.eos_token_id]
         right = float(ask.sample % 2 == 0)
+        answer = json.loads(ask.prompt.label).get("answer", "24") if right else "777"
+        text = f"{ask.sample}+1={ask.sample + 1}\n#### {answer}"
+        prompt, tokens = (encode(t, add_special_tokens=False)["input_ids"] for t in (ask.prompt.text, text))
+        tokens = [*tokens, encode.eos_token_id]
         response = {
             "text": text,
             "observation_tokens": prompt + tokens,
@@ -259,7 +262,8 @@ def leave_trajectories(checked: Collection, *_: object) -> int:
             "extra_logs": {},
         }
         graded = response | {"reward": right, "scores": right}
-        rows.append(trajectory(ask, graded, task=checked.task.name, policy=checked.policy, steps=None))
+        steps = step_reader(checked.tokenizer, checked.task, checked.request.delimiters)
+        rows.append(trajectory(ask, graded, task=checked.task.name, policy=checked.policy, steps=steps))
     write_trajectories(checked.request.out, rows)
     return 0
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from openrlhf_ext.cli import main
 from openrlhf_ext.config.check import check
 from openrlhf_ext.config.load import load
+from openrlhf_ext.tasks import make_task
 
 CONFIGS = Path(__file__).resolve().parents[2] / "examples/configs"
 PAPER = {
@@ -44,7 +46,15 @@ def test_paper_configs_hold_the_papers_numbers(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("config", "cluster"), [("gsm8k_paper", "1x8"), ("math_paper", "1x8"), ("chain_tiny", "local")]
+    ("config", "cluster"),
+    [
+        ("gsm8k_paper", "1x8"),
+        ("math_paper", "1x8"),
+        ("chain_paper", "1x1"),
+        ("chain_tiny", "local"),
+        ("gsm8k_tiny", "local"),
+        ("math_tiny", "local"),
+    ],
 )
 def test_every_config_passes_a_dry_run(
     config: str, cluster: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
@@ -57,6 +67,9 @@ def test_every_config_passes_a_dry_run(
         return
     assert main(["train", "oreo", "--config", str(path), "--dry-run", "--cluster", cluster]) == 0
     shown = capsys.readouterr().out
+    if cluster == "1x1":
+        assert "128 samples = 32 per micro-batch x 4 accumulated" in shown
+        return
     assert "actor + critic on bundles 0-7" in shown
     assert "128 samples = 4 per micro-batch x 4 accumulated x 8 data-parallel ranks" in shown
 
@@ -73,3 +86,12 @@ def test_the_step_level_of_math_cuts_after_lines_and_sentences() -> None:
     assert MATH_DELIMITERS == ("\n", ". ", ".$ ")
     split = splitter(resolved)
     assert split is not None and "".join(split("a = 1. So\n$b$.")) == "a = 1. So\n$b$."
+
+
+@pytest.mark.parametrize(("name", "file"), [("gsm8k", "oreo_word_problems"), ("math", "oreo_math_answers")])
+def test_the_shipped_answers_are_graded_right(name: str, file: str) -> None:
+    """The tiny configs' rows carry the rewards that the task gives, and hold failures enough."""
+    task = make_task({"name": name})
+    rows = [json.loads(line) for line in (CONFIGS.parent / f"data/{file}.jsonl").read_text().splitlines()]
+    assert [task.verify(row["response"], row["label"]).reward for row in rows] == [float(row["reward"]) for row in rows]
+    assert len(rows) >= 48 and 0.25 <= sum(row["reward"] == 0 for row in rows) / len(rows) <= 0.75

@@ -60,6 +60,15 @@ def test_directories_need_a_split_that_exists(tmp_path, split):
         read_problems("gsm8k", tmp_path, split=split)
 
 
+def test_deepseek_math_asks_behind_the_question_with_and_without_a_first_token():
+    asked = "User: 1+1?\nPlease reason step by step, and put your final answer within \\boxed{}.\n\nAssistant:"
+    first = type("Tokenizer", (), {"bos_token": "<s>"})()
+    assert render("1+1?\n", "deepseek-math") == render("1+1?", "deepseek-math", first) == asked
+    assert render("1+1?", "deepseek-math-bos", first) == "<s>" + asked
+    assert render("1+1?", "deepseek-math-bos") == asked  # a server adds its own
+    assert render("1+1?", "deepseek-math", None, "Be brief.") == "User: 1+1?\nBe brief.\n\nAssistant:"
+
+
 def test_templates():
     assert render("How many?", "plain") == "How many?\n"
     assert render("4 2 6 3\n", "plain") == "4 2 6 3\n"
