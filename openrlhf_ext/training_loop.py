@@ -135,7 +135,6 @@ class TrainingLoop:
         self._restore(state)
         self.run.rewind(state["step"])
         self._restored()
-        self.progress.resume(state["step"])
         self.progress.note(f"resumed from {checkpoint.name}")
         return state["step"]
 

@@ -2,7 +2,6 @@
 
 from dataclasses import asdict, dataclass
 
-STATUSES = ("ok", "error", "time", "memory", "output", "killed")
 MAX_OUTPUT = 65536
 """Bytes that a program may print, to both streams together."""
 LAYERS = ("seccomp", "landlock", "pid namespace", "network namespace", "ipc namespace", "empty root", "other user")
