@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from openrlhf_ext.losses.kto import class_weights, kto_losses
+from openrlhf_ext.losses.kto import class_weights, kto_losses, reference_point
 from openrlhf_ext.methods.dpo_trainer import StoredReference
 
 
@@ -47,10 +47,7 @@ class KTOTrainer(StoredReference):
     def _loss(self, own, other, reference_own, reference_other) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """(mean loss, by how much each reward is on its side of the reference point, zeros to compare it with)."""
         gap = (other - reference_other).detach().float()
-        summed = self.strategy.all_reduce(
-            torch.stack([gap.sum(), torch.tensor(float(len(gap)), device=gap.device)]), op="sum"
-        )
-        point = (summed[0] / summed[1]).clamp(min=0.0).to(own.device)
+        point = reference_point(self.strategy.all_gather(gap)).to(own.device)
         ratio, good = own - reference_own, self._good.to(own.device)
         losses = kto_losses(ratio, good, point, self.beta, *self._weights)
         side = self.beta * torch.where(good, ratio - point, point - ratio).detach()

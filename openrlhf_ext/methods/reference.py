@@ -66,7 +66,7 @@ def reference_log_probs(trainer, args, fresh: bool) -> torch.Tensor:
 def _fill(trainer, rows, table: torch.Tensor, micro: int) -> None:
     """This rank's share of the rows; all ranks make the same number of forward passes, as ZeRO-3 needs."""
     strategy, device = trainer.strategy, next(trainer.model.parameters()).device
-    world, rank = strategy.world_size, torch.distributed.get_rank()
+    world, rank = strategy.world_size, strategy.get_rank()
     trainer.model.eval()
     for start in range(0, len(rows), micro * world):
         mine = [i for i in range(start + rank * micro, start + (rank + 1) * micro) if i < len(rows)]
