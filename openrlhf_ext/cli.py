@@ -38,6 +38,7 @@ COMMANDS: dict[str, Command] = {
     "explore": Command("openrlhf_ext.explore.command", "first pits of wrong solutions", settings=True),
     "evaluate": Command("openrlhf_ext.evaluate.command", "evaluate models on a suite", settings=True),
     "search": Command("openrlhf_ext.search.command", "value-guided search", settings=True),
+    "score": Command("openrlhf_ext.evaluate.score", "diagnostics of reward models on held-out pairs"),
     "grade": Command("openrlhf_ext.grade", "grade given responses, no model needed", settings=True),
     "report": Command("openrlhf_ext.record.report", "one self-contained HTML file of one or more runs"),
     "jobs": Command("openrlhf_ext.jobs", "run several command lines in one process and one Ray session"),

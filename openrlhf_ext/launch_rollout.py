@@ -87,10 +87,18 @@ def run_rollout_method(resolved: Resolved, plan: Plan, recipe: Recipe, run: RunD
         reference = PlannedGroup(reference_plan, ReferenceWorker, placed[reference_plan.bundle_set], duplicates)
         starting += reference.async_init_model_from_pretrained(strategy, model)
 
+    method = recipe.method(resolved, plan)
+
+    def start_group(name: str, worker: type) -> PlannedGroup:
+        group = plan.group(name)
+        if group is None:
+            raise ValueError(f"the plan of {resolved.method} names no group {name}")
+        return PlannedGroup(group, worker, placed[group.bundle_set], duplicates)
+
+    starting += method.start_workers(start_group, strategy)
     tokenizer = get_tokenizer(model, None, "left", strategy, use_fast=not args.data.disable_fast_tokenizer)
     prompts = load_prompts(args, strategy, tokenizer, args.data.prompt_dataset, args.data.prompt_split)
     sampling = sampling_options(args)
-    method = recipe.method(resolved, plan)
     source = RolloutSource(
         strategy,
         method.stream(prompts, resolved.run.seed),

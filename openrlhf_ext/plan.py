@@ -20,6 +20,14 @@ GPU_SHARE = 0.2
 """Part of a GPU that each worker books where several share it (OpenRLHF's own number)."""
 
 
+_REWARD_GROUPS = {
+    "label": ("label_reward",),
+    "rationale": ("rationale_reward",),
+    "mixed": ("label_reward", "rationale_reward"),
+}
+"""Arm of rllr -> the groups of its reward models."""
+
+
 class Settings(Protocol):
     """What a plan reads of a resolved configuration."""
 
@@ -83,7 +91,12 @@ def _rollout_layout(
         sizes["critic"] = _size(resolved, "critic")
     if resolved.number("algo.kl.init_coef") > 0:
         sizes["ref"] = _size(resolved, "ref")
-    home = {name: "train" if share_all or (share_ref and name != "critic") else name for name in sizes}
+    scorers = _REWARD_GROUPS.get(resolved.text("rllr.reward"), ())
+    sizes |= {name: _size(resolved, "reward") for name in scorers}
+    shared = {"actor", "ref"} if share_ref else set()
+    home = {name: "train" if share_all or name in shared else name for name in sizes}
+    if resolved.flag("train.colocate_critic_reward") and not share_all:
+        home |= dict.fromkeys(scorers, "critic")
 
     width, count = resolved.whole("vllm.tensor_parallel_size"), resolved.whole("vllm.num_engines")
     engine_home = "train" if share_all else "engines"
@@ -136,7 +149,7 @@ def _group(
 ) -> Group:
     nodes, per_node = size
     ranks, stage, precision = nodes * per_node, resolved.whole("ds.zero_stage"), resolved.precision
-    trains = name != "ref"
+    trains = name != "ref" and not name.endswith("_reward")
     micro = resolved.whole("train.micro_batch_size" if trains else "rollout.micro_batch_size")
     length = resolved.whole("data.max_len")
     state = activations = 0.0
@@ -177,7 +190,7 @@ def _booking(device: str, tenants: int) -> tuple[float, float]:
     """(GPUs, CPUs) that one actor books in a bundle it shares with ``tenants - 1`` others."""
     if device == "cpu":
         return 0.0, CPU_SHARE
-    share = 1.0 if tenants == 1 else GPU_SHARE
+    share = 1.0 if tenants == 1 else min(GPU_SHARE, math.floor(100 / tenants) / 100)
     return share, share
 
 

@@ -23,6 +23,7 @@ from openrlhf_ext.preflight_data import Rows, read_rows, row_problems
 from openrlhf_ext.preflight_model import critic_problems, model_problems, read_model, reference_problems
 from openrlhf_ext.preflight_offline import cache_problems, read_offline_rows
 from openrlhf_ext.preflight_pairs import read_preferences, reference_cache_problems
+from openrlhf_ext.preflight_rewards import reward_model_problems, reward_tokenizer_problems
 from openrlhf_ext.preflight_stages import stage_problems, trained_rows
 from openrlhf_ext.preflight_tokens import token_problems
 from openrlhf_ext.record.rows import is_run
@@ -70,6 +71,7 @@ def read_inputs(resolved: Resolved, *, elsewhere: bool = False) -> Inputs:
     test, and_more = read_rows(resolved, "evaluation.test_dataset", elsewhere=elsewhere)
     model, even_more = read_model(resolved, elsewhere=elsewhere)
     critic = critic_problems(resolved, model, elsewhere=elsewhere)
+    critic += reward_model_problems(resolved, model, elsewhere=elsewhere)
     rows = None if train is None or train.incomplete else trained_rows(resolved, train)
     return Inputs(train, held_out, test, model, (*problems, *more, *and_more, *even_more, *critic), rows)
 
@@ -112,6 +114,7 @@ def preflight(
     found += model_problems(resolved, inputs.model)
     if tokens:
         found += token_problems(resolved, inputs.train, (inputs.held_out, inputs.test), inputs.model)
+        found += reward_tokenizer_problems(resolved)
     found += _run_dir(resolved, resume, dry_run)
     if cluster is not None and plan is not None:
         found += [Problem(where, what, fix) for where, what, fix in plan.problems(cluster)]

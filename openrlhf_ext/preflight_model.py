@@ -38,6 +38,10 @@ def critic_problems(resolved: Resolved, policy: ModelShape | None, *, elsewhere:
     """What is wrong with a critic that starts from a model of its own: its folder, or a vocabulary that is not the policy's."""
     if not has_critic(resolved):
         return []
+    if resolved.method == "rllr" and not resolved.explicit(
+        "critic.model_name_or_path"
+    ):  # preflight_rewards looks at it
+        return []
     return _companion(resolved, "critic.model_name_or_path", "critic", policy, elsewhere=elsewhere)
 
 
@@ -45,6 +49,13 @@ def reference_problems(resolved: Resolved, policy: ModelShape | None, *, elsewhe
     """The same of a reference that is not the policy's start model."""
     key = "ref.model_name_or_path" if resolved.preferences else "oreo.reference_model"
     return _companion(resolved, key, "reference", policy, elsewhere=elsewhere)
+
+
+def read_companion(
+    resolved: Resolved, key: str, role: str, policy: ModelShape | None, *, elsewhere: bool
+) -> list[Problem]:
+    """What is wrong with the folder of a model that ``key`` names, or with its vocabulary beside the policy's."""
+    return _companion(resolved, key, role, policy, elsewhere=elsewhere)
 
 
 def _companion(resolved: Resolved, key: str, role: str, policy: ModelShape | None, *, elsewhere: bool) -> list[Problem]:

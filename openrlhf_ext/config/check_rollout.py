@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from os.path import abspath
 from typing import TYPE_CHECKING
 
+from openrlhf_ext.config.check_rllr import SCORED_BY_MODELS, rllr_problems
 from openrlhf_ext.config.knobs import knobs
 from openrlhf_ext.config.presets import METHOD_DEFAULTS
 from openrlhf_ext.config.problem import Problem
@@ -13,7 +14,7 @@ from openrlhf_ext.config.problem import Problem
 if TYPE_CHECKING:
     from openrlhf_ext.config.load import Resolved
 
-ESTIMATORS = {"grpo": ("group_norm",), "reverse-curriculum": ("gae",)}
+ESTIMATORS = {"grpo": ("group_norm",), "reverse-curriculum": ("gae",), "rllr": ("gae",)}
 """Method -> the values of ``algo.advantage.estimator`` that its experience maker implements."""
 
 _NO_EFFECT: tuple[tuple[str, str], ...] = (
@@ -49,6 +50,7 @@ def rollout_problems(resolved: Resolved) -> Iterator[Problem]:
         _penalties,
         _topology,
         _curriculum,
+        rllr_problems,
         _evaluation,
         _no_effect,
     )
@@ -269,10 +271,10 @@ def _evaluation(resolved: Resolved) -> Iterator[Problem]:
 
 
 def _no_effect(resolved: Resolved) -> Iterator[Problem]:
-    rules = list(_NO_EFFECT)
+    rules = [rule for rule in _NO_EFFECT if resolved.method != "rllr" or rule[0] not in SCORED_BY_MODELS]
     if not resolved.flag("train.dynamic_batch_enable"):
         rules += [(f"{part}.max_tokens_per_gpu", "train.dynamic_batch_enable is off") for part in ("rollout", "train")]
-    if not resolved.get("algo.kl.target"):
+    if not resolved.get("algo.kl.target") and resolved.method != "rllr":
         rules.append(("algo.kl.horizon", "algo.kl.target is not set"))
     if not resolved.number("algo.kl.init_coef"):
         rules.append(("ref.", "algo.kl.init_coef is 0, so there is no reference"))

@@ -38,6 +38,7 @@ AVAILABLE_METHODS: tuple[str, ...] = (
     "grpo",
     "reverse-curriculum",
     "oreo",
+    "rllr",
 )
 """Methods that this version can run."""
 

@@ -20,6 +20,7 @@ from openrlhf_ext.config.schema import (
     Oreo,
     Preference,
     ReverseCurriculum,
+    Rllr,
     Run,
     SelfExplore,
     TaskOptions,
@@ -49,6 +50,8 @@ def load(method: str, path: str | None, overrides: Sequence[tuple[str, str]], *,
     chosen, origins, problems = _choose(settings, table)
 
     preset = str(chosen.get("grpo.preset", chosen.get("self_explore.preset", "none")))
+    if str(chosen.get("rllr.preset", "none")) != "none":
+        preset = f"rllr-{chosen['rllr.preset']}"
     task_name = chosen.get("task.name")
     for key, value in (PRESETS[preset] | _preset_task(preset, task_name)).items():
         if key not in chosen:
@@ -79,6 +82,7 @@ def load(method: str, path: str | None, overrides: Sequence[tuple[str, str]], *,
         reverse_curriculum=_view(ReverseCurriculum, _section("reverse_curriculum", values)),
         oreo=_view(Oreo, _section("oreo", values)),
         evaluation=_view(Evaluation, _section("evaluation", values)),
+        rllr=_view(Rllr, _section("rllr", values)),
         preference=_view(Preference, _section("preference", values)),
         self_explore=_view(SelfExplore, _section("self_explore", values)),
         kto=_view(Kto, _section("kto", values)),
@@ -137,9 +141,12 @@ def _follow(method: str, values: dict[str, object], origins: dict[str, str]) -> 
     if PROGRAM_OF_METHOD[method] != "ppo":
         return
     for leaf in ("num_nodes", "num_gpus_per_node"):
-        for group in ("ref", "critic"):
+        for group in ("ref", "critic", *(("reward",) if method == "rllr" else ())):
             if f"{group}.{leaf}" not in origins:
                 values[f"{group}.{leaf}"] = values[f"actor.{leaf}"]
+    if method == "rllr" and "critic.model_name_or_path" not in origins:
+        role = {"label": "label", "mixed": "label", "rationale": "rationale"}.get(str(values["rllr.reward"]))
+        values["critic.model_name_or_path"] = role and values[f"rllr.{role}_model"]
     if values["rollout.vllm_generate_batch_size"] is None:
         values["rollout.vllm_generate_batch_size"] = values["rollout.batch_size"]
 

@@ -46,6 +46,20 @@ METHOD_DEFAULTS: dict[str, dict[str, object]] = {
         "eval.temperature": 1.0,
         "eval.n_samples_per_prompt": 8,
     },
+    "rllr": {
+        "algo.advantage.estimator": "gae",
+        "algo.advantage.lambd": 0.95,
+        "algo.kl.use_loss": False,
+        "algo.kl.estimator": "k1",
+        "algo.kl.init_coef": 0.2,
+        "actor.num_gpus_per_node": 1,
+        "critic.value_clip": 0.2,
+        "rollout.n_samples_per_prompt": 1,
+        "vllm.num_engines": 1,
+        "data.label_key": "label",
+        "eval.temperature": 1.0,
+        "eval.n_samples_per_prompt": 8,
+    },
     "oreo": {
         "algo.advantage.estimator": "gae",  # the value network is OpenRLHF's critic
         "algo.kl.init_coef": 0.0,  # the reference is part of the loss, not a group of its own
@@ -139,6 +153,55 @@ PRESETS |= {
 """Self-Explore's step-level DPO (facts, section 2). The original's optimiser is RMSprop, which OpenRLHF does not offer: AdamW stands in for it.
 
 Its limits of the prompt alone (128 and 512 tokens) are not taken over: the original cut the head of the question there.
+"""
+
+_RLLR: dict[str, object] = {
+    "run.seed": 42,
+    "rllr.weight": 1.0,
+    "rllr.kl_target": 6.0,
+    "rllr.kl_horizon": 10000.0,
+    "algo.kl.init_coef": 0.2,
+    "algo.advantage.gamma": 1.0,
+    "algo.advantage.lambd": 0.95,
+    "actor.eps_clip": 0.2,
+    "critic.value_clip": 0.2,
+    "rollout.max_new_tokens": 256,
+    "rollout.temperature": 1.0,
+    "rollout.top_p": 1.0,
+    "data.max_len": 1536,
+    "train.max_epochs": 1,
+    "train.num_episodes": 1,
+} | {
+    f"{side}.{key}": value
+    for side in ("actor", "critic")
+    for key, value in {
+        "adam.lr": 5e-6,
+        "adam.betas": [0.9, 0.999],
+        "adam.weight_decay": 0.01,
+        "lr_scheduler": "cosine",
+        "lr_warmup_ratio": 0.0,
+        "max_norm": 1.0,
+    }.items()
+}
+_TAUS = {
+    "llama2-7b": 3.9,
+    "llama2-13b": 6.2,
+    "mistral": 4.4,
+    "chatglm3": 3.7,
+    "baichuan2-7b": 3.1,
+    "bloom7b": 4.4,
+    "bloom3b": 1.0,
+}
+
+PRESETS |= {
+    f"rllr-{model}": _RLLR
+    | {"rllr.tau": tau}
+    | dict.fromkeys(("rollout.batch_size", "train.batch_size"), 16 if model.startswith("llama2") else 32)
+    for model, tau in _TAUS.items()
+}
+"""RLLR's PPO scripts (facts, section 2). Its rate is of LoRA, which cannot be synced to engines: the whole policy is trained with it here.
+
+tau is on the scale of the reward models of that project: with a model of your own take the suggestion of `openrlhf-ext score`.
 """
 
 PRESET_TASKS: dict[str, dict[str, dict[str, object]]] = {

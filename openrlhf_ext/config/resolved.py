@@ -16,6 +16,7 @@ from openrlhf_ext.config.schema import (
     Oreo,
     Preference,
     ReverseCurriculum,
+    Rllr,
     Run,
     SelfExplore,
     TaskOptions,
@@ -62,6 +63,7 @@ class Resolved:
     reverse_curriculum: ReverseCurriculum
     oreo: Oreo
     evaluation: Evaluation
+    rllr: Rllr
     preference: Preference = field(default_factory=Preference)
     self_explore: SelfExplore = field(default_factory=SelfExplore)
     kto: Kto = field(default_factory=Kto)

@@ -170,6 +170,43 @@ class Kto:
 
 
 @dataclass(frozen=True)
+class Rllr:
+    """PPO with a label-sensitive reward (facts: RLLR): min(label score, tau) + weight * rationale score."""
+
+    preset: Literal["none", "llama2-7b", "llama2-13b", "mistral", "chatglm3", "baichuan2-7b", "bloom7b", "bloom3b"] = (
+        "none"
+    )
+    """The values of the public code's PPO scripts for a model, tau among them."""
+    reward: Literal["label", "rationale", "mixed", "exact-match"] = "mixed"
+    """The arm: RLLR, RLHF, RLLR-mixed, or the verifier's 0/1 without a reward model."""
+    label_model: str | None = None
+    """Reward model of label-sensitive pairs; the critic starts from it."""
+    rationale_model: str | None = None
+    """Reward model of rationale-sensitive pairs."""
+    tau: float | None = None
+    """mixed: the cap of the label score, on the label model's raw scale; null = what its reward_scale.json suggests."""
+    weight: float = 1.0
+    """mixed: weight of the rationale score."""
+    standardise: bool = False
+    """Bring each score to mean 0, deviation 1 by its model's reward_scale.json before they are combined."""
+    normalise: bool = True
+    """Bring the reward to mean 0, deviation 1 by the moments of all answers so far."""
+    whiten: bool = True
+    """Bring the advantages of the whole batch to mean 0, variance 1."""
+    kl_target: float | None = 6.0
+    """Nats per answer that the KL coefficient is steered to, from ``algo.kl.init_coef`` on; null = a fixed coefficient."""
+    kl_horizon: float = 10000.0
+    """Answers over which the coefficient moves by the relative error of the KL (at most a fifth of it)."""
+    max_steps: int | None = None
+    """End after exactly this many rollout batches; null = ``train.num_episodes`` passes over the prompts."""
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """Which reward models the arm needs, the critic's start model first."""
+        return {"label": ("label",), "rationale": ("rationale",), "mixed": ("label", "rationale")}.get(self.reward, ())
+
+
+@dataclass(frozen=True)
 class Evaluation:
     """Held-out evaluation inside training, every ``eval.steps`` steps: greedy answers to the rows of ``eval.dataset``.
 
@@ -195,6 +232,7 @@ NAMESPACES: dict[str, type] = {
     "grpo": Grpo,
     "reverse_curriculum": ReverseCurriculum,
     "oreo": Oreo,
+    "rllr": Rllr,
     "preference": Preference,
     "self_explore": SelfExplore,
     "kto": Kto,
@@ -211,6 +249,7 @@ METHOD_NAMESPACES: dict[str, tuple[str, ...]] = {
     "grpo": ("run", "grpo", "evaluation"),
     "reverse-curriculum": ("run", "reverse_curriculum", "evaluation"),
     "oreo": ("run", "oreo"),
+    "rllr": ("run", "rllr", "evaluation"),
 }
 """Which of them each method reads; all methods accept ``task.``."""
 

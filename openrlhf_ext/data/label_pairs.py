@@ -1,4 +1,4 @@
-"""Label-sensitive pairs (RLLR; Kuo et al. 2024, arXiv:2405.19763): the same input, the right label with its rationale above a wrong one.
+"""Label-sensitive pairs (RLLR; Liao et al. 2024, arXiv:2405.19763): the same input, the right label with its rationale above a wrong one.
 
 The order follows from the labels alone, no one has to prefer anything. Which wrong label a problem gets is drawn uniformly, or as often
 as the supervised model confuses the two (hard negatives). A problem without a rationale for the chosen side gives no pair.

@@ -6,6 +6,7 @@ from openrlhf_ext.methods.grpo import GRPO
 from openrlhf_ext.methods.kto import KTO
 from openrlhf_ext.methods.oreo import OREO
 from openrlhf_ext.methods.reverse_curriculum import REVERSE_CURRICULUM
+from openrlhf_ext.methods.rllr import RLLR
 from openrlhf_ext.methods.rm import RM
 from openrlhf_ext.methods.self_explore import SELF_EXPLORE
 from openrlhf_ext.methods.sft import SFT
@@ -19,4 +20,5 @@ METHODS: dict[str, Recipe] = {
     "grpo": GRPO,
     "reverse-curriculum": REVERSE_CURRICULUM,
     "oreo": OREO,
+    "rllr": RLLR,
 }

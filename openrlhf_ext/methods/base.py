@@ -24,6 +24,10 @@ class RolloutMethod:
 
         return PromptStream(list(prompts), seed)
 
+    def start_workers(self, start: Callable[[str, type], object], strategy: object) -> list:
+        """Start groups of the method's own workers by ``start(group of the plan, class)``; what to wait for until they are up."""
+        return []
+
     def configure(self, maker: object) -> None:
         """Give the experience maker the method's settings."""
 

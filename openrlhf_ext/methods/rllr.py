@@ -1,4 +1,4 @@
-"""RLLR: PPO with a label-sensitive reward (Kuo et al. 2024, arXiv:2405.19763), for language understanding turned into generation.
+"""RLLR: PPO with a label-sensitive reward (Liao et al. 2024, arXiv:2405.19763), for language understanding turned into generation.
 
 Two reward models score every answer: one from pairs that differ in the label, one from pairs that differ in the rationale alone. The reward
 is `min(label, tau) + weight * rationale`: once the label is surely right, only the rationale still pays. `rllr.reward` names the arm: `label`,

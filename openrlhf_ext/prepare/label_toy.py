@@ -1,4 +1,4 @@
-"""Makes the synthetic label task: lines with one marked word, whose kind is the label, and rationales whose quality is known.
+"""Makes the synthetic label task: lines that name one thing, whose kind is the label, and rationales whose quality is known.
 
 train.jsonl, test.jsonl      {"id", "words", "word", "label"}: problems, for prepare prompts and evaluate
 sft.jsonl, sft_rationale.jsonl   the same training problems with the label noise, without and with a rationale (half of them name a wrong word)
@@ -16,7 +16,7 @@ from openrlhf_ext.tasks.rows import Row, write_jsonl
 
 HELP = "a synthetic label task with known ground truth"
 EXAMPLE = "--out data/label_toy --labels 3 --noise 0.15"
-GOOD_SHARE = 0.5
+GOOD_SHARE, NOISY_WORDS = 0.5, 0.25
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -64,10 +64,17 @@ def _row(number: int, split: str, item: ToyItem) -> Row:
 
 def _supervised(items: Sequence[ToyItem], kinds: Sequence[str], noise: float, rng: random.Random) -> Iterator[Row]:
     """Exactly the given share has a wrong label, and half of the rationales are bad, independently of each other."""
-    noisy = set(rng.sample(range(len(items)), round(noise * len(items))))
+    wrong = {}
+    for kind in kinds:
+        for word in rng.sample(WORDS[kind], round(NOISY_WORDS * len(WORDS[kind]))):
+            wrong[word] = rng.choice([other for other in kinds if other != kind])
+    order = rng.sample(range(len(items)), len(items))
+    order.sort(key=lambda number: items[number].word not in wrong)  # the noisy words first, else any
+    noisy = set(order[: round(noise * len(items))])
     good = set(rng.sample(range(len(items)), round(GOOD_SHARE * len(items))))
     for number, item in enumerate(items):
-        label = rng.choice([kind for kind in kinds if kind != item.label]) if number in noisy else item.label
+        other = wrong.get(item.word) or rng.choice([kind for kind in kinds if kind != item.label])
+        label = other if number in noisy else item.label
         yield _row(number, "train", item) | {"label": label, "rationale": rationale(item, number in good, rng)}
 
 

@@ -8,6 +8,7 @@ stand-ins for `openrlhf-ext` and `ray` that write down what they were called wit
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import io
 import json
@@ -17,7 +18,7 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -30,7 +31,11 @@ from openrlhf_ext.collect.request import Checked as Collection
 from openrlhf_ext.collect.sampling import trajectory
 from openrlhf_ext.collect.steps import step_reader
 from openrlhf_ext.config.load import load
+from openrlhf_ext.data.explore import Exploration, step_row
+from openrlhf_ext.data.explore_file import head_rows
 from openrlhf_ext.data.trajectory import write_trajectories
+from openrlhf_ext.evaluate.reward_diagnostics import Diagnosis, diagnose
+from openrlhf_ext.explore.request import Checked as Exploring
 from openrlhf_ext.jobs import read_jobs
 from openrlhf_ext.record.rows import is_run
 from openrlhf_ext.record.run_dir import RunDir
@@ -63,6 +68,7 @@ NOT_RUN = {
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.M | re.S)
 OURS = re.compile(r"(\w+=\S+ )*(openrlhf-ext|bash examples/|python benchmarks/)")
 FEW_PUZZLES, MANY_ROWS, FEW_CHAINS = 6, 300, 500
+MANY_SAMPLES, FEW_TRACED = 8, 24
 PER_RUN = ("--run.dir", "--run.seed")
 """Settings in which runs may differ and still pass or fail the same checks."""
 HUB_MODEL = "meta-llama/Llama-2-7b-hf"
@@ -99,6 +105,8 @@ class Reader:
         patch.setattr("openrlhf_ext.evaluate.command._run", lambda *_, **__: 0)
         patch.setattr("openrlhf_ext.search.command._run", lambda *_, **__: 0)
         patch.setattr("openrlhf_ext.collect.command._run", leave_trajectories)
+        patch.setattr("openrlhf_ext.explore.command._run", leave_explored)
+        patch.setattr("openrlhf_ext.evaluate.score._diagnoses", leave_diagnoses)
 
     def follow(self, line: str) -> None:
         if line in NOT_RUN:
@@ -114,6 +122,8 @@ class Reader:
         elif words[:2] == ["python", "benchmarks/sandbox.py"]:
             few = ["--rounds", "1", "--programs", "2", "--threads", "1"]
             subprocess.run(["python", *words[1:], *few], check=True, capture_output=True, env=self.environment({}))
+        elif words[:2] == ["python", "benchmarks/explore.py"]:  # starts an engine
+            subprocess.run(["python", words[1], "--help"], check=True, capture_output=True, env=self.environment({}))
         elif words[0] == "python" and words[1] in ("benchmarks/table.py", "benchmarks/reverse_curriculum.py"):
             subprocess.run(["python", *words[1:]], check=True, capture_output=True, env=self.environment({}))
         else:
@@ -162,6 +172,13 @@ class Reader:
             run_main([*words, "--train", str(FEW_CHAINS)])
         elif words[:2] == ["prepare", "game24-traces"]:
             self.few_traces(words)
+        elif words[0] == "collect" and "--n" in words and int(words[words.index("--n") + 1]) > MANY_SAMPLES:
+            run_main([*words, "--n", str(MANY_SAMPLES)])
+        elif words[0] == "collect" and "game24" in words:
+            run_main([*words, "--limit", str(FEW_TRACED)])
+        elif words[0] == "merge":
+            base, out = (Path(words[words.index(name) + 1]) for name in ("--base", "--out"))
+            shutil.copytree(base if base.is_dir() else self.chat_model, out)
         elif words[0] == "evaluate" and words[words.index("--suite") + 1] == "chain" and "train" in words:
             run_main(words)
             self.leave_answers(words)
@@ -203,6 +220,9 @@ class Reader:
             run.metrics(0, {"eval/test/accuracy": 0.25, "eval/test/count": 4})
             run.metrics(3, {"eval/test/accuracy": 0.5, "eval/test/count": 4, "train/loss": 1.0})
         shutil.copytree(start if start.is_dir() else self.chat_model, run.model, dirs_exist_ok=True)
+        if rest[0] == "rm":
+            config = json.loads((run.model / "config.json").read_text())
+            (run.model / "config.json").write_text(json.dumps(config | {"value_head_prefix": "score"}))
         if rest[0] == "oreo":
             shutil.copytree(run.model, run.path / "value", dirs_exist_ok=True)
             save_file({"score.weight": numpy.zeros((1, 64), "float32")}, run.path / "value" / "model.safetensors")
@@ -243,6 +263,11 @@ def released_data(folder: Path) -> None:
                 (place / f"{split}.json").write_text(json.dumps(part))
 
 
+def leave_diagnoses(model: Path, args: argparse.Namespace) -> dict[str, Diagnosis]:
+    """What `score` finds with a model that ranks every pair rightly."""
+    return {str(path): diagnose([4.0, 5.0], [0.0, 1.0], args.tau_quantile) for path in args.pairs}
+
+
 def leave_trajectories(checked: Collection, *_: object) -> int:
     """What a collection leaves: a trajectory of every sample, half of them right."""
     encode = checked.tokenizer
@@ -265,6 +290,20 @@ def leave_trajectories(checked: Collection, *_: object) -> int:
         steps = step_reader(checked.tokenizer, checked.task, checked.request.delimiters)
         rows.append(trajectory(ask, graded, task=checked.task.name, policy=checked.policy, steps=steps))
     write_trajectories(checked.request.out, rows)
+    return 0
+
+
+def leave_explored(checked: Exploring, *_: object) -> int:
+    """What an exploration leaves: completions of the first step reach the answer, later ones do not."""
+    exploration = Exploration(checked.solutions, checked.budget)
+    rows: list[Mapping[str, object]] = [*head_rows({}, checked.budget, checked.solutions)]
+    while pending := exploration.pending():
+        for due in pending:
+            texts = [f"{due.solution.id} {number}\n#### {due.solution.label}" for number in range(due.count)]
+            row = step_row(due, [{"text": text, "correct": due.step == 1, "tokens": 9} for text in texts])
+            exploration.observe(row)
+            rows.append(dict(row))
+    checked.request.out.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return 0
 
 
@@ -337,7 +376,7 @@ def test_page(
         folder.mkdir()
     else:
         shutil.copytree(after_readme, folder, symlinks=True)
-    if page.name in ("reverse_curriculum.md", "programs.md"):
+    if page.name in ("reverse_curriculum.md", "programs.md", "self_explore.md"):
         released_data(folder)
     reader = Reader(folder, chat_model, monkeypatch)
     for line in lines:

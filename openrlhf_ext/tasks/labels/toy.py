@@ -1,7 +1,7 @@
-"""The synthetic label task: the kind of the marked word decides the label, and a rationale is good if it names that word.
+"""The synthetic label task: the one thing that a line names decides the label, and a rationale is good if it names that word.
 
-    Kind of the word after *?
-    dog red * soup hammer          ->   The word is soup.
+    What kind of thing?
+    the old soup under there       ->   The word is soup.
                                         Label: food
 
 Label and quality of the rationale are two independent facts about an answer, both known exactly: what a reward that sees only one of
@@ -22,15 +22,31 @@ WORDS: dict[str, tuple[str, ...]] = {
     "place": ("town", "lake", "hill", "port", "farm", "cave", "road", "island"),
     "plant": ("oak", "rose", "fern", "moss", "ivy", "elm", "reed", "thistle"),
 }
-MARK = "*"
+FILLERS = (
+    "and",
+    "also",
+    "big",
+    "here",
+    "near",
+    "new",
+    "now",
+    "old",
+    "over",
+    "small",
+    "the",
+    "then",
+    "there",
+    "under",
+    "very",
+    "with",
+)
 PIECES = (
-    "Kind of the word after *?\n",
-    " *",
+    "What kind of thing?\n",
     "The word is",
     ".\nLabel: ",
     "Label: ",
-    *(f" {word}" for words in WORDS.values() for word in words),
-    *(word for words in WORDS.values() for word in words),
+    *(f" {word}" for words in (*WORDS.values(), FILLERS) for word in words),
+    *(word for words in (*WORDS.values(), FILLERS) for word in words),
     *WORDS,
 )
 """What a word-level tokenizer for this task holds as one token."""
@@ -38,7 +54,7 @@ PIECES = (
 
 @dataclass(frozen=True)
 class ToyItem:
-    """``words``: the line, one word marked; ``word``: the marked one; ``label``: its kind."""
+    """``words``: the line; ``word``: the thing in it; ``label``: its kind."""
 
     words: str
     word: str
@@ -49,10 +65,9 @@ def make_items(count: int, *, labels: int, length: int, rng: random.Random) -> l
     """Different lines of ``length`` words each, labels in equal shares. Raises ValueError where there are not so many."""
     if not 2 <= labels <= len(WORDS):
         raise ValueError(f"{labels} labels: choose 2 to {len(WORDS)}")
-    if length < 2:
-        raise ValueError(f"{length} words per line: at least 2, or there is no other word to name")
+    if not 2 <= length <= len(FILLERS) + 1:
+        raise ValueError(f"{length} words per line: choose 2 (or there is no other word to name) to {len(FILLERS) + 1}")
     kinds = list(WORDS)[:labels]
-    words = [word for kind in kinds for word in WORDS[kind]]
     found: dict[str, ToyItem] = {}
     tries = 0
     while len(found) < count:
@@ -63,8 +78,8 @@ def make_items(count: int, *, labels: int, length: int, rng: random.Random) -> l
             )
         kind = kinds[len(found) % labels]
         word = rng.choice(WORDS[kind])
-        line = rng.sample([other for other in words if other != word], length - 1)
-        line.insert(rng.randrange(length), f"{MARK} {word}")
+        line = rng.sample(FILLERS, length - 1)
+        line.insert(rng.randrange(length), word)
         item = ToyItem(" ".join(line), word, kind)
         found.setdefault(item.words, item)
     items = list(found.values())
@@ -73,8 +88,8 @@ def make_items(count: int, *, labels: int, length: int, rng: random.Random) -> l
 
 
 def rationale(item: ToyItem, good: bool, rng: random.Random) -> str:
-    """A rationale that names the marked word, or another word of the line."""
-    others = [word for word in item.words.split() if word not in (MARK, item.word)]
+    """A rationale that names the thing, or another word of the line."""
+    others = [word for word in item.words.split() if word != item.word]
     return f"The word is {item.word if good else rng.choice(others)}."
 
 

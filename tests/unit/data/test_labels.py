@@ -13,6 +13,7 @@ from openrlhf_ext.prepare import label_toy
 from openrlhf_ext.prepare.label_sft import build_label_sft
 from openrlhf_ext.tasks import make_task
 from openrlhf_ext.tasks.labels import load_spec
+from openrlhf_ext.tasks.labels.toy import WORDS
 
 SST2 = load_spec("sst2")
 
@@ -135,7 +136,9 @@ def test_the_toy_has_the_noise_it_promises_and_its_splits_share_nothing(tmp_path
     assert (wrong, good) == (30, 100)
     assert not {row["words"] for row in train} & {row["words"] for row in test}
     assert max(Counter(row["label"] for row in train + test).values()) == 84  # equal shares of 250
-    assert all(row["words"].split()[row["words"].split().index("*") + 1] == row["word"] for row in train)
+    assert all([w for w in row["words"].split() if w in WORDS[row["label"]]] == [row["word"]] for row in train)
+    mistaken = {(a["word"], b["label"]) for a, b in zip(train, sft, strict=True) if a["label"] != b["label"]}
+    assert len(mistaken) == len({word for word, _ in mistaken}) <= 6, "two words of each kind, one wrong label each"
     before = (tmp_path / "sft.jsonl").read_bytes()
     label_toy.build_label_toy(tmp_path, labels=3, noise=0.15, train=200, test=50, seed=1)
     assert (tmp_path / "sft.jsonl").read_bytes() == before
