@@ -136,6 +136,24 @@ PANELS = (
         zero=True,
     ),
     Panel(
+        LEARNING,
+        "Rewards of both sides",
+        "Of DPO and KTO: beta times the log-ratio to the reference; of a reward model: its scores. The sides should part.",
+        ("train/reward_chosen", "train/reward_rejected", "train/reward_good", "train/reward_bad"),
+    ),
+    Panel(
+        LEARNING,
+        "Margin",
+        "Reward of the chosen side above that of the rejected one.",
+        ("train/reward_margin", "eval/reward_margin"),
+    ),
+    Panel(
+        LEARNING,
+        "Log-probs of both sides",
+        "Of whole answers, in nats; a margin can grow while both fall.",
+        ("train/logp_chosen", "train/logp_rejected", "train/logp_good", "train/logp_bad"),
+    ),
+    Panel(
         OPTIMISATION,
         "KL to the reference",
         "How far the policy has moved from its start.",
@@ -195,6 +213,12 @@ PANELS = (
 )
 
 QUIET = (
+    "eval/reward_chosen",
+    "eval/reward_rejected",
+    "eval/reward_good",
+    "eval/reward_bad",
+    "eval/logp_*",
+    "eval/kl_point",
     "rollout/reward_std",
     "rollout/tokens_total",
     "rollout/samples_total",
@@ -216,6 +240,15 @@ NAMES = {
     "rollout/truncated_rate": "cut off",
     "health/logprob_gap_mean": "mean",
     "health/logprob_gap_max": "maximum",
+    "train/reward_chosen": "chosen",
+    "train/reward_rejected": "rejected",
+    "train/reward_good": "good",
+    "train/reward_bad": "bad",
+    "train/logp_chosen": "chosen",
+    "train/logp_rejected": "rejected",
+    "train/logp_good": "good",
+    "train/logp_bad": "bad",
+    "train/kl_point": "KTO's reference point",
     "train/value_success": "successes",
     "train/value_failure": "failures",
     "train/log_ratio_success": "successes",

@@ -57,7 +57,7 @@ FREE_OF: dict[str, tuple[str, ...]] = {
 """Leaves never import these, early or late (type hints and the plotting of reports excepted)."""
 
 IMPORTS_OPENRLHF = ("upstream", "methods", "trainer", "workers", "launch", "topology", "rollout", "evaluate")
-"""Only these know OpenRLHF; `data/step_preference.py` may join them."""
+"""Only these know OpenRLHF."""
 
 
 @dataclass(frozen=True)
@@ -179,7 +179,7 @@ def test_leaves_stay_light(room: str) -> None:
 
 def test_only_the_rooms_that_extend_openrlhf_import_it() -> None:
     found = {f"{i.file}: {i.module}" for i in ALL if i.top == "openrlhf" and i.room not in IMPORTS_OPENRLHF}
-    assert found <= {"data/step_preference.py: openrlhf.datasets"}
+    assert not found
 
 
 def test_light_commands_import_nothing_heavy() -> None:
