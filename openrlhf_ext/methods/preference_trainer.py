@@ -133,7 +133,7 @@ class RecordedPreferenceTrainer(Upstream):
                 self._tensorboard.add_scalar(name, value, step)
 
     def _count_tokens(self, _module, _args, kwargs) -> None:
-        if self.model.training:
+        if self.model.training and torch.is_grad_enabled():
             self._tokens += int(kwargs["attention_mask"].sum())
 
 
