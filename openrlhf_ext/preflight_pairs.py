@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib import util
 from pathlib import Path
@@ -103,6 +103,7 @@ def _pairs(
     data = encode_source(rows, options, tokenizer, names)  # type: ignore[arg-type]
     problems += _as_problems(data.findings)
     problems += _round_trip(resolved, rows, options, tokenizer)
+    problems += _begin(resolved, [pair.prompt for pair in data.pairs], tokenizer)
     if options.with_rest and not data.errors:
         without = sum(not pair.rest for pair in rows.pairs)
         if without:
@@ -120,6 +121,18 @@ def _round_trip(
         prompt, chosen, rejected = texts_of(pair, encoding)
         texts += [(pair.place, prompt, chosen), (pair.place, prompt, rejected)]
     yield from round_trip_problems(resolved.where(model_key(resolved)), texts, tokenizer)
+
+
+def _begin(resolved: Resolved, prompts: Sequence[list[int]], tokenizer: PreTrainedTokenizerBase) -> Iterator[Problem]:
+    """A tokenizer that begins every text by itself: OpenRLHF switches that off, in SFT and PPO as well."""
+    begin = tokenizer.bos_token_id
+    if begin is None or tokenizer("a")["input_ids"][:1] != [begin]:
+        return
+    without = sum(prompt[:1] != [begin] for prompt in prompts)
+    if without:
+        what = f"{without} of {len(prompts)} prompts do not begin with {tokenizer.bos_token}, which this tokenizer writes by itself"
+        fix = "--preference.bos true, if the model was fine-tuned with it"
+        yield Problem(resolved.where("preference.bos"), what, fix, note=True)
 
 
 def _responses(
