@@ -137,8 +137,9 @@ def _prompt_lengths(
     """Longest prompt against what ``data.max_len`` leaves beside the answer."""
     max_len, new = resolved.whole("data.max_len"), resolved.whole_or_none("rollout.max_new_tokens") or 1
     room = max_len - new
-    lengths = [len(ids) for ids in _encode(tokenizer, [prompt for _, prompt, _ in rows])]
-    too_long = [(n, place) for n, (place, _, _) in zip(lengths, rows, strict=True) if n > room]
+    candidates = [(place, prompt) for place, prompt, _ in rows if _most_tokens(prompt) > room]
+    lengths = [len(ids) for ids in _encode(tokenizer, [prompt for _, prompt in candidates])]
+    too_long = [(n, place) for n, (place, _) in zip(lengths, candidates, strict=True) if n > room]
     if room > 0 and too_long:
         longest, place = max(too_long)
         what = (
@@ -153,8 +154,8 @@ def _record_lengths(
 ) -> Iterator[Problem]:
     """Prompt, answer and end in ``data.max_len``: a cut record would teach an end where there is none."""
     max_len = resolved.whole("data.max_len")
-    # A token is at least one character, so only records of that many characters can be too long.
-    candidates = [(place, prompt + output) for place, prompt, output in rows if len(prompt + output) + 2 > max_len]
+    texts = [(place, prompt + output) for place, prompt, output in rows]
+    candidates = [(place, text) for place, text in texts if _most_tokens(text) + 1 > max_len]
     lengths = [len(ids) + 1 for ids in _encode(tokenizer, [text for _, text in candidates])]
     too_long = [(n, place) for n, (place, _) in zip(lengths, candidates, strict=True) if n > max_len]
     if too_long:
@@ -191,3 +192,8 @@ def _record_ends(data: Rows, rows: Sequence[Text], tokenizer: PreTrainedTokenize
 
 def _encode(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> list[list[int]]:
     return tokenizer(texts, add_special_tokens=False)["input_ids"] if texts else []
+
+
+def _most_tokens(text: str) -> int:
+    """No text has more tokens: each is at least one byte (a letter may be several), and some tokenizers put a blank in front."""
+    return len(text.encode(errors="replace")) + 1

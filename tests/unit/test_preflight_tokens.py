@@ -119,6 +119,18 @@ def byte_level(folder: Path, **special: str) -> Path:
     return folder
 
 
+def test_a_letter_may_be_several_tokens(tmp_path):
+    """40 letters of 3 bytes each, none merged: 120 tokens; with `x`, the line break and the end token 123."""
+    folder = byte_level(tmp_path, eos_token="<eos>")
+    letters = "\u4e2d" * 40
+    (problem,) = errors(look(folder, ["x\n"], [letters]))
+    assert "1 of 1 records are longer than 64 tokens (longest 123, rows.jsonl line 1)" in problem.what
+    assert errors(look(folder, ["x\n"], [letters], data__max_len=123)) == []
+    (problem,) = errors(look(folder, [letters], data__max_len=169))
+    assert "1 of 1 prompts are longer than the 119 tokens" in problem.what and "longest 120" in problem.what
+    assert errors(look(folder, [letters], data__max_len=170)) == []
+
+
 def test_a_token_across_the_end_of_the_prompt_is_remarked_on(tmp_path):
     folder = byte_level(tmp_path, eos_token="<eos>")
     (note,) = notes(look(folder, ["xa"], ["b<eos>"]))
