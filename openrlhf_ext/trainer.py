@@ -270,10 +270,13 @@ def logprob_gap(experiences: Sequence[Experience]) -> dict[str, float]:
 
 
 def rollout_metrics(rollout: Rollout) -> dict[str, float]:
-    """Means over the batch: reward and its parts, correctness, length in tokens, truncation; and what was filtered or failed."""
+    """Means over the batch: reward and its parts, correctness, length in tokens, truncation; and what was filtered or failed.
+
+    An empty response has at most its end token.
+    """
     rows = rollout.rows
     rewards = torch.tensor([row["reward"] for row in rows])
-    lengths = [row["action_ranges"][0][1] - row["action_ranges"][0][0] for row in rows]
+    lengths = [_generated(row) for row in rows]
     parts = {key: sum(row["extra_logs"][key] for row in rows) / len(rows) for key in rows[0]["extra_logs"]}
     parts["verifier_errors"] = parts.pop("verifier_error") * len(rows)
     return {
@@ -281,7 +284,7 @@ def rollout_metrics(rollout: Rollout) -> dict[str, float]:
         "rollout/reward_std": rewards.std().item(),
         "rollout/response_length_mean": sum(lengths) / len(rows),
         "rollout/truncated_rate": sum(row["truncated"] for row in rows) / len(rows),
-        "rollout/empty_rate": sum(length == 0 for length in lengths) / len(rows),
+        "rollout/empty_rate": sum(length <= 1 for length in lengths) / len(rows),
         "rollout/prompts_consumed": float(rollout.prompts_consumed),
         "rollout/groups_filtered": float(rollout.groups_filtered),
         "rollout/groups_failed": float(rollout.groups_failed),
@@ -313,6 +316,11 @@ def train_metrics(status: dict) -> dict[str, float]:
 
 
 def _cost(rollout: Rollout) -> dict[str, int]:
-    generated = sum(row["action_ranges"][0][1] - row["action_ranges"][0][0] for row in rollout.rows)
+    generated = sum(_generated(row) for row in rollout.rows)
     trained = sum(len(row["observation_tokens"]) for row in rollout.rows)
     return {"rollout_tokens": generated, "rollout_samples": len(rollout.rows), "train_tokens": trained}
+
+
+def _generated(row: dict) -> int:
+    """Tokens of a trajectory that the model wrote, over all its turns."""
+    return sum(end - start for start, end in row["action_ranges"])

@@ -24,7 +24,7 @@ def row(reward: float, length: int, *, correct: float = 0.0, truncated: bool = F
 
 
 ROLLOUT = Rollout(
-    rows=[row(1.0, 4, correct=1.0), row(0.0, 8, truncated=True, error=1.0), row(0.5, 0), row(0.5, 12, error=1.0)],
+    rows=[row(1.0, 4, correct=1.0), row(0.0, 8, truncated=True, error=1.0), row(0.5, 1), row(0.5, 11, error=1.0)],
     prompts_consumed=5,
     groups_filtered=2,
     groups_failed=1,
@@ -38,7 +38,7 @@ def test_rollout_metrics_are_means_and_counts() -> None:
             "rollout/reward_std": math.sqrt((0.25 + 0.25) / 3),
             "rollout/response_length_mean": 6.0,
             "rollout/truncated_rate": 0.25,
-            "rollout/empty_rate": 0.25,
+            "rollout/empty_rate": 0.25,  # the one that ended at once
             "rollout/prompts_consumed": 5.0,
             "rollout/groups_filtered": 2.0,
             "rollout/groups_failed": 1.0,
@@ -51,6 +51,13 @@ def test_rollout_metrics_are_means_and_counts() -> None:
 
 def test_costs_are_tokens_generated_and_tokens_trained_on() -> None:
     assert _cost(ROLLOUT) == {"rollout_tokens": 24, "rollout_samples": 4, "train_tokens": 24 + 4 * 3}
+
+
+def test_every_turn_of_an_episode_is_counted() -> None:
+    episode = row(1.0, 4) | {"action_ranges": [[3, 4], [9, 11]], "observation_tokens": [0] * 12}
+    rollout = Rollout(rows=[episode, row(0.0, 5)])
+    assert _cost(rollout) == {"rollout_tokens": 3 + 5, "rollout_samples": 2, "train_tokens": 12 + 8}
+    assert rollout_metrics(rollout)["rollout/response_length_mean"] == 4.0
 
 
 def test_status_is_renamed_and_what_upstream_did_not_report_is_left_out() -> None:
