@@ -27,7 +27,8 @@ def rllr_problems(resolved: Resolved) -> Iterator[Problem]:
         elif role not in options.models and resolved.get(key):
             yield Problem(where(key), f"has no effect in the arm {options.reward}", "leave it out", note=True)
     for key, arms in {"rllr.tau": ("mixed",), "rllr.weight": ("mixed",), "rllr.standardise": ("mixed",)}.items():
-        if resolved.explicit(key) and options.reward not in arms:
+        chosen = resolved.get(key) is not None and not resolved.origins.get(key, "preset").startswith("preset")
+        if chosen and options.reward not in arms:
             what = f"has no effect in the arm {options.reward}: there is one score"
             if key != "rllr.standardise" or options.reward == "exact-match" or options.normalise:
                 yield Problem(where(key), what, "leave it out", note=True)

@@ -12,6 +12,9 @@ from openrlhf_ext.data.templates import REFUSED
 from openrlhf_ext.prepare.pairs import Built
 from openrlhf_ext.prepare.tokenizers import load_tokenizer
 from openrlhf_ext.tasks.labels import LABEL_TASKS, LabelSpec, load_spec
+from openrlhf_ext.tasks.rows import read_rows
+
+RANKED = "ranked pairs of the file, each checked"
 
 
 def add_arguments(parser: "argparse._ArgumentGroup") -> None:
@@ -27,6 +30,12 @@ def add_arguments(parser: "argparse._ArgumentGroup") -> None:
         default="plain",
         help="label and rationale: how questions are rendered that are not prompts yet (default plain)",
     )
+    parser.add_argument(
+        "--held-out",
+        type=Path,
+        metavar="FILE",
+        help="label and rationale: prompts (or pairs) that must stay unseen; pairs of these prompts are left out",
+    )
     parser.add_argument("--tokenizer", metavar="M", help="a model whose chat template renders --template chat")
     parser.add_argument("--system", default="", help="system message of the template")
 
@@ -35,7 +44,7 @@ def build(args: argparse.Namespace) -> Built:
     """Raises ValueError for rows that cannot be read, each named."""
     spec, asked = task_of(args), renderer(args)
     if holds_ranked_pairs(args.source):
-        return Built(read_ranked_pairs("label", spec, args.source, asked), ["ranked pairs of the file, each checked"])
+        return unseen(Built(read_ranked_pairs("label", spec, args.source, asked), [RANKED]), args.held_out)
     found = read_candidates(spec, args.source, asked)
     confusion = None
     if args.confusion is not None:
@@ -44,7 +53,7 @@ def build(args: argparse.Namespace) -> Built:
             raise ValueError(f"{args.confusion}: not one wrong label in it, so there is nothing to draw by")
     pairs = make_label_pairs(found.items, per_problem=args.per_problem or 1, confusion=confusion, seed=args.seed)
     broken = [fault for pair in pairs.items for fault in label_pair_faults(pair["chosen"], pair["rejected"], spec)]
-    return built(pairs.items, broken, found, dict(pairs.left_out))
+    return unseen(built(pairs.items, broken, found, dict(pairs.left_out)), args.held_out)
 
 
 def task_of(args: argparse.Namespace) -> LabelSpec:
@@ -58,6 +67,17 @@ def renderer(args: argparse.Namespace) -> Callable[[str], str]:
     """How a question becomes a prompt."""
     tokenizer = load_tokenizer(args.tokenizer, args.template)
     return lambda question: render(question, args.template, tokenizer, args.system)
+
+
+def unseen(made: Built, held_out: Path | None) -> Built:
+    """Without pairs whose prompt stands in the held-out file."""
+    if held_out is None:
+        return made
+    rows = read_rows(held_out, lambda row: [] if "input" in row or "prompt" in row else ["input: missing"])
+    prompts = {str(row.get("prompt", row.get("input"))) for row in rows}
+    kept = [pair for pair in made.rows if pair["prompt"] not in prompts]
+    dropped = len(made.rows) - len(kept)
+    return Built(kept, made.notes + ([f"left out: {dropped} pairs of held-out prompts"] if dropped else []))
 
 
 def built(pairs: list[RankedPair], broken: list[str], found: Candidates, left_out: dict[str, int]) -> Built:

@@ -6,7 +6,7 @@ from openrlhf_ext.data.candidates import read_candidates
 from openrlhf_ext.data.ranked_file import holds_ranked_pairs, read_ranked_pairs
 from openrlhf_ext.data.rationale_pairs import SCORERS, find_scorer, make_rationale_pairs, rationale_pair_faults
 from openrlhf_ext.prepare.pairs import Built
-from openrlhf_ext.prepare.pairs_label import built, renderer, task_of
+from openrlhf_ext.prepare.pairs_label import RANKED, built, renderer, task_of, unseen
 
 
 def add_arguments(parser: "argparse._ArgumentGroup") -> None:
@@ -24,9 +24,7 @@ def build(args: argparse.Namespace) -> Built:
     """Raises ValueError for rows that cannot be read, each named."""
     spec, asked = task_of(args), renderer(args)
     if holds_ranked_pairs(args.source):
-        return Built(
-            read_ranked_pairs("rationale", spec, args.source, asked), ["ranked pairs of the file, each checked"]
-        )
+        return unseen(Built(read_ranked_pairs("rationale", spec, args.source, asked), [RANKED]), args.held_out)
     found = read_candidates(spec, args.source, asked)
     pairs = make_rationale_pairs(
         found.items,
@@ -37,4 +35,4 @@ def build(args: argparse.Namespace) -> Built:
         seed=args.seed,
     )
     broken = [fault for pair in pairs.items for fault in rationale_pair_faults(pair["chosen"], pair["rejected"], spec)]
-    return built(pairs.items, broken, found, dict(pairs.left_out))
+    return unseen(built(pairs.items, broken, found, dict(pairs.left_out)), args.held_out)
