@@ -192,6 +192,12 @@ def test_the_command_writes_pairs_of_both_kinds(tmp_path: Path, capsys: pytest.C
         assert len(rows) == 60 and all(set(row) == {"prompt", "chosen", "rejected", "meta"} for row in rows)
         sides = [[split_answer(row[side], toy)[1] for side in ("chosen", "rejected")] for row in rows]
         assert all((a == b) == (kind == "rationale") for a, b in sides)
+    line += f" --held-out {tmp_path}/held.jsonl"
+    (tmp_path / "held.jsonl").write_text(json.dumps({"input": rows[0]["prompt"]}))
+    args = parser.parse_args(line.split())
+    assert args.func(args) == 0
+    left = [json.loads(text) for text in out.read_text().splitlines()]
+    assert left == [row for row in rows if row["prompt"] != rows[0]["prompt"]] and len(left) == 58
     args = parser.parse_args(
         ["prepare", "pairs", "--kind", "label", "--in", "x", "--out", "y.jsonl", "--task", "gsm8k"]
     )
