@@ -19,11 +19,15 @@ from openrlhf_ext.prepare.label_sft import RATIONALES, build_label_sft
 from openrlhf_ext.prepare.tokenizers import load_tokenizer
 from openrlhf_ext.tasks import TASKS
 from openrlhf_ext.tasks.labels import LABEL_TASKS
+from openrlhf_ext.tasks.math_word import last_boxed
 from openrlhf_ext.tasks.rows import Row, missing_text, read_rows, write_jsonl
+from openrlhf_ext.tasks.steps import through_answer
 
 HELP = "supervised rows from trajectories or worked answers"
 EXAMPLE = "--from runs/collect/train.jsonl --select rft --per-problem 8 --out data/rft.jsonl"
 SELECTIONS = ("rft", "successes", "all")
+WORKED = (("input", "output"), ("question", "answer"), ("problem", "solution"), ("query", "response"))
+"""Fields of worked answers: our own rows, GSM8K, MATH, Self-Explore's files."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         required=True,
         metavar="FILE",
-        help="trajectories or other graded samples, or rows with question and answer, or input and output",
+        help="trajectories or other graded samples, or worked answers as GSM8K, MATH and Self-Explore have them",
     )
     parser.add_argument("--select", choices=SELECTIONS, help="default: rft for graded samples, all for worked answers")
     parser.add_argument(
@@ -176,12 +180,16 @@ def _holds_samples(source: Path) -> bool:
 
 
 def _check_worked(row: Row) -> list[str]:
-    if "question" in row or "answer" in row:
-        return missing_text(row, "question", "answer")
-    return missing_text(row, "input", "output")
+    return missing_text(row, *_fields(row))
 
 
 def _question_and_answer(row: Row) -> tuple[str, str]:
-    if "question" in row:
-        return str(row["question"]), str(row["answer"])
-    return str(row["input"]), str(row["output"])
+    question, answer = (str(row[name]) for name in _fields(row))
+    boxed = last_boxed(answer) if "solution" in row else None
+    if boxed is not None and not through_answer(answer.replace("\\boxed", ""), "math")[1]:
+        answer = f"{answer.rstrip()}\nThe answer is ${boxed}$."  # the form that samples of MATH are cut at
+    return question, answer
+
+
+def _fields(row: Row) -> tuple[str, str]:
+    return next((names for names in WORKED if names[0] in row or names[1] in row), WORKED[0])

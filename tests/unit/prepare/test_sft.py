@@ -80,6 +80,19 @@ def test_what_follows_the_first_answer_is_cut_and_graded_again(tmp_path):
     assert "1 problems without a correct sample" in built.notes and "1 problems with both" in built.notes
 
 
+def test_worked_answers_of_math_end_with_a_line_that_says_the_answer(tmp_path):
+    rows = [
+        {"problem": "p", "solution": "so $x=\\boxed{4}$."},
+        {"problem": "p", "solution": "so $x=\\boxed{4}$.\nThe answer is $4$."},
+        {"problem": "p", "solution": "a proof"},
+        {"query": "q", "response": "The answer is 3"},
+    ]
+    built = build_sft(write(tmp_path / "m.jsonl", rows), tmp_path / "out.jsonl")
+    both = "so $x=\\boxed{4}$.\nThe answer is $4$."
+    assert [row["output"] for row in built.rows] == [both, both, "a proof", "The answer is 3"]
+    assert built.rows[0]["input"] == "p\n"
+
+
 def test_nothing_left_is_an_error(tmp_path):
     source = write(tmp_path / "t.jsonl", [trajectory(0, "x", 0)])
     with pytest.raises(ValueError, match="no sample is correct"):
