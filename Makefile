@@ -10,7 +10,7 @@ export HF_HUB_OFFLINE ?= 1
 export RAY_USAGE_STATS_ENABLED ?= 0
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: help setup demo test test-all test-gpu lint lock clean
+.PHONY: help setup demo test test-all test-gpu alfworld lint lock clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -24,11 +24,15 @@ demo: setup  ## train and evaluate a small model on the 24-point game, at most 1
 test: setup lint  ## lint and the tests that fit in 15 minutes on 2 cores
 	$(PYTEST) tests -m "not slow and not gpu"
 
-test-all: setup lint  ## the long tests too
+test-all: setup alfworld lint  ## the long tests too, and those of the engine of ALFWorld
 	$(PYTEST) tests -m "not gpu"
 
 test-gpu:  ## the tests that need a CUDA device, in the environment of docs/install.md
 	python -m pytest tests -m gpu
+
+alfworld: setup  ## the optional engine of ALFWorld, which compiles for some minutes (docs/household.md)
+	@$(BIN)/python scripts/missing_pins.py requirements/alfworld.lock > .venv/.alfworld
+	@if [ -s .venv/.alfworld ]; then unset PYTHONDONTWRITEBYTECODE; $(BIN)/python -m pip install -q --no-deps -r .venv/.alfworld; fi
 
 lint: setup  ## ruff, mypy, shellcheck
 	$(BIN)/ruff check .

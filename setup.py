@@ -33,6 +33,12 @@ CPU = [
     "pyarrow>=15",  # trajectories in parquet
 ]
 
+# The engine of ALFWorld for the task `household`: optional, because it compiles a planner and an interpreter of games (gcc, make, cmake),
+# and because these are under the GPL (docs/household.md). Exact pins beside cpu.lock: requirements/alfworld.lock (`make alfworld`).
+ALFWORLD = [
+    "alfworld==0.4.2",  # rules and words of the games; brings textworld 1.7, which plays them, and no torch
+]
+
 DEV = [
     "pytest>=9",  # tests
     "pytest-timeout>=2.4",  # a hung worker fails its own test
@@ -72,7 +78,7 @@ setup(
     packages=find_packages(include=["openrlhf_ext", "openrlhf_ext.*"]),
     package_data={"openrlhf_ext": DATA},
     install_requires=BASE,
-    extras_require={"gpu": GPU, "cpu": CPU, "dev": DEV},
+    extras_require={"gpu": GPU, "cpu": CPU, "alfworld": ALFWORLD, "dev": DEV},
     entry_points={"console_scripts": ["openrlhf-ext = openrlhf_ext.cli:main"]},
     classifiers=[
         "Programming Language :: Python :: 3.11",

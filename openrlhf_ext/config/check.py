@@ -122,7 +122,8 @@ def _optimised(resolved: Resolved) -> tuple[str, ...]:
 
 def _program(resolved: Resolved) -> Iterator[Problem]:
     """Rules of the programs without a rollout."""
-    if not resolved.text("data.output_key") and not resolved.flag("model.pretrain_mode_enable"):
+    whole = resolved.flag("model.pretrain_mode_enable") or resolved.flag("data.multiturn")
+    if not resolved.text("data.output_key") and not whole:
         what = "null: OpenRLHF drops every row without an output"
         yield Problem(resolved.where("data.output_key"), what, "--data.output_key output")
     if resolved.flag("data.multiturn") and not resolved.flag("data.apply_chat_template"):

@@ -21,6 +21,7 @@ from openrlhf_ext.evaluate.suite import Suite, load_suite, override, read_questi
 from openrlhf_ext.rollout.prompts import Prompt
 from openrlhf_ext.tasks import Task, make_task
 from openrlhf_ext.tasks.base import LabelError
+from openrlhf_ext.tasks.environment import is_environment
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -157,6 +158,8 @@ def checked_task(options: Mapping[str, object], found: list[Problem]) -> Task | 
         return None
     failures = task.self_test()
     found += [Problem("task", f"{task.name} fails its own test: {text}", "correct task.*") for text in failures]
+    if is_environment(task):
+        found += [Problem("task", f"{task.name} cannot be played here: {text}", "") for text in task.unplayable()]
     return task
 
 

@@ -1,4 +1,8 @@
-"""Makes generated household problems and walks that solve them: train.jsonl, seen.jsonl, unseen.jsonl and sft.jsonl."""
+"""Makes generated household problems and walks that solve them: train.jsonl, seen.jsonl, unseen.jsonl and sft.jsonl.
+
+With --games the problems are those of released ALFWorld games, and sft.jsonl holds recorded walks of the training games, if --walks-from
+names a file of them.
+"""
 
 import argparse
 import json
@@ -8,8 +12,10 @@ from pathlib import Path
 from openrlhf_ext.prepare.arguments import at_least, integer_range
 from openrlhf_ext.tasks.base import Label
 from openrlhf_ext.tasks.environment import Episode
+from openrlhf_ext.tasks.household.games import Game, Walk, find_games, read_walks
 from openrlhf_ext.tasks.household.generate import SPLITS, TASK_TYPES, Shape, generate
 from openrlhf_ext.tasks.household.instruction import INSTRUCTIONS
+from openrlhf_ext.tasks.household.instruction import instruction as instruction_text
 from openrlhf_ext.tasks.household.problem import GRAMMARS, HouseholdProblem
 from openrlhf_ext.tasks.household.task import Household
 from openrlhf_ext.tasks.household.walk import oracle_walk, searching_walk
@@ -48,9 +54,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--instruction", choices=INSTRUCTIONS, default="none", help="of the prompts, as task.instruction (default none)"
     )
     parser.add_argument("--seed", type=int, default=42)
+    parser.add_argument(
+        "--games", type=Path, metavar="DIR", help="released games instead: train, valid_seen, valid_unseen"
+    )
+    parser.add_argument(
+        "--walks-from", type=Path, metavar="FILE", help='recorded walks, {"id", "conversations"} a line'
+    )
 
 
 def run(args: argparse.Namespace) -> None:
+    if args.games or args.walks_from:
+        if args.games is None:
+            raise ValueError("--walks-from: needs --games, whose games the walks belong to")
+        counts, notes = build_games(args.out, args.games, args.walks_from, args.instruction)
+        for name, count in counts.items():
+            print(f"{args.out / name}: {count} rows")
+        print(*notes, sep="\n")
+        return
     unknown = [name for name in args.task_types if name not in TASK_TYPES]
     if unknown:
         raise ValueError(f"--task-types {unknown[0]}: no such type; {did_you_mean(unknown[0], TASK_TYPES)}")
@@ -89,6 +109,45 @@ def build_household(
     }
     written["sft.jsonl"] = write_jsonl(Path(out) / "sft.jsonl", _demonstrations(task, found["train"], walks))
     return written
+
+
+def build_games(
+    out: Path, games: Path, walks: Path | None = None, instruction: str = "none"
+) -> tuple[dict[str, int], list[str]]:
+    """Writes rows of released games into OUT; returns rows per file, and what was left out. No game is started.
+
+    The prompt of a row is its goal alone: what else the agent reads comes from the game when it is played. Raises ValueError.
+    """
+    found, unsolvable = find_games(games)
+    recorded = read_walks(walks) if walks else {}
+    known = {game.name: game for game in found if game.split == "train"}
+    demonstrations = [_recorded(recorded[name], known[name], instruction) for name in recorded if name in known]
+    written = {
+        f"{split}.jsonl": write_jsonl(Path(out) / f"{split}.jsonl", rows)
+        for split in SPLITS
+        if (rows := [_game_row(game) for game in found if game.split == split])
+    }
+    if walks:
+        written["sft.jsonl"] = write_jsonl(Path(out) / "sft.jsonl", demonstrations)
+    notes = [f"left out: {unsolvable} games that are not marked solvable"] if unsolvable else []
+    if len(recorded) > len(demonstrations):
+        notes.append(f"left out: {len(recorded) - len(demonstrations)} walks of games that are not here")
+    return written, notes
+
+
+def _game_row(game: Game) -> Row:
+    text = f"Your task is to: {game.goal}"
+    return {"input": text, "label": json.dumps({"game": str(game.path)}), "datasource": game.task_type}
+
+
+def _recorded(walk: Walk, game: Game, instruction: str) -> Row:
+    first = walk.first
+    if instruction != "none":
+        first = f"{instruction_text(game.forms(), Household('household', {}).max_turns, 'act')}\n\n{first}"
+    messages = [{"role": "user", "content": first}]
+    for action, seen in walk.turns:
+        messages += [{"role": "assistant", "content": action}, {"role": "user", "content": seen}]
+    return {"messages": messages[:-1], "id": game.name}
 
 
 def _row(task: Household, problem: HouseholdProblem) -> Row:

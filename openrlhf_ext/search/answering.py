@@ -13,6 +13,7 @@ from openrlhf_ext.rollout.prompts import Prompt
 from openrlhf_ext.rollout.search import Beam, Counts, Tokens, Value, beam_search, best_of
 from openrlhf_ext.search.proposing import Decode, Proposer
 from openrlhf_ext.search.request import Arm
+from openrlhf_ext.search.turns import TurnSearch
 from openrlhf_ext.tasks.base import Task
 
 SHOWN = 8
@@ -33,11 +34,15 @@ class Searching:
     enough: int | None
     temperature: float
     seed: int
+    turns: TurnSearch | None = None
+    """For a task of several turns, which is searched turn by turn."""
 
     def answer(
         self, arm: Arm, problems: Sequence[Prompt], more: Mapping[bool, Continuer], value: Value | None
     ) -> list[dict]:
         """Graded rows of these problems, in order. `more[True]` stops at delimiters, `more[False]` goes on to the end of the answer."""
+        if self.turns is not None:
+            return self.turns.play(problems, more[False], None if arm.kind == "greedy" else value, arm.width)
         tokens = [self.prompts[prompt.problem_id] for prompt in problems]
         if arm.kind == "greedy":
             return self._greedy(problems, tokens, more[False])

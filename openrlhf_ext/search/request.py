@@ -13,6 +13,8 @@ from openrlhf_ext.evaluate.models import Model, fingerprint, folder_problems, sa
 from openrlhf_ext.evaluate.request import Checked as Evaluation
 from openrlhf_ext.evaluate.request import Request, check_request
 from openrlhf_ext.rollout.prompts import Prompt
+from openrlhf_ext.rollout.turns import turn_format
+from openrlhf_ext.tasks.environment import is_environment
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -128,6 +130,9 @@ def check(request: SearchRequest, device: str) -> tuple[Checked | None, list[Pro
     found += [_renamed(problem) for problem in more]
     if evaluation is None or errors(found):
         return None, found
+    found += _turn_problems(request, evaluation)
+    if errors(found):
+        return None, found
     if not same_tokenizer(evaluation.shares[0].models[0].folder, request.value):
         what = (
             f"its tokenizer is not that of {evaluation.shares[0].models[0].folder}: values would be read of other texts"
@@ -136,6 +141,22 @@ def check(request: SearchRequest, device: str) -> tuple[Checked | None, list[Pro
     return Checked(
         request, evaluation, request.arms, _delimiters(request, evaluation.suite.task), evaluation.record
     ), found
+
+
+def _turn_problems(request: SearchRequest, evaluation: Evaluation) -> list[Problem]:
+    """What a search over the turns of an agent cannot do."""
+    if not is_environment(evaluation.task):
+        return []
+    found = []
+    if request.beams:
+        what = f"{evaluation.task.name} is played in turns, and a turn that was played cannot be taken back"
+        found.append(Problem("--beams", what, "--best-of K: the best of K turns is played"))
+    share = evaluation.shares[0]
+    form = turn_format(share.tokenizer)
+    if form.end_id != share.tokenizer.eos_token_id:
+        what = f"turns end with {form.end!r}, which is not the tokenizer's end token: a search stops at that alone"
+        found.append(Problem(f"--policy {share.models[0].folder}", what, "make it the tokenizer's eos_token"))
+    return found
 
 
 def _numbers(request: SearchRequest) -> list[Problem]:

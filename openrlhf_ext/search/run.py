@@ -14,9 +14,12 @@ from openrlhf_ext.evaluate.summary import Summary, compare_with_first, markdown,
 from openrlhf_ext.record.jsonl import write_atomic
 from openrlhf_ext.record.progress import Progress
 from openrlhf_ext.rollout.search import Value
+from openrlhf_ext.rollout.turns import turn_format
 from openrlhf_ext.search.answering import Searching
 from openrlhf_ext.search.request import Arm, Checked
 from openrlhf_ext.search.summary import effort, effort_table
+from openrlhf_ext.search.turns import TurnSearch
+from openrlhf_ext.tasks.environment import is_environment
 
 
 @dataclass(frozen=True)
@@ -127,6 +130,24 @@ def _searching(checked: Checked) -> Searching:
         enough=request.enough,
         temperature=request.temperature,
         seed=request.seed,
+        turns=_turns(checked),
+    )
+
+
+def _turns(checked: Checked) -> TurnSearch | None:
+    """How episodes are played, for a task that is played in turns."""
+    task, tokenizer = checked.evaluation.task, checked.tokenizer
+    if not is_environment(task):
+        return None
+    return TurnSearch(
+        task=task,
+        form=turn_format(tokenizer),
+        encode=lambda text: tokenizer(text, add_special_tokens=False)["input_ids"],
+        decode=lambda ids: tokenizer.decode(list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False),
+        turn_tokens=checked.max_new_tokens,
+        room=checked.length,
+        temperature=checked.request.temperature,
+        seed=checked.request.seed,
     )
 
 
@@ -143,6 +164,8 @@ def _report(checked: Checked, tables: Mapping[str, ModelResults]) -> Report:
     comparisons = compare_with_first(rows)
     suite = checked.evaluation.suite
     title = f"{suite.name}, {suite.split} split, policy {checked.policy.folder}, value {checked.request.value}"
+    if is_environment(checked.evaluation.task):
+        title += "\n" + checked.evaluation.task.remark([prompt.label for prompt in checked.prompts])
     text = f"{markdown(title, summaries, comparisons)}\n{effort_table(summaries)}"
     write_atomic(Path(checked.request.out) / "summary.md", [text])
     figures = {"arms": summaries, "against_first": {name: asdict(c) for name, c in comparisons.items()}}

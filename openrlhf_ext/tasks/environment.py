@@ -43,6 +43,10 @@ class Environment(Protocol[P_in]):
         """(observation, reward, done, info). An action that the game does not know changes nothing and is no error."""
         ...
 
+    def admissible(self) -> Sequence[str]:
+        """The commands that the game accepts now."""
+        ...
+
     def close(self) -> None:
         """Give back what the game holds; may be called twice."""
         ...
@@ -164,6 +168,10 @@ class EnvironmentTask(Task, Protocol):
 
     def parallel(self, labels: Sequence[Label]) -> int | None:
         """How many episodes of these problems may run at once in one process; None = any number."""
+        ...
+
+    def unplayable(self) -> list[str]:
+        """Why no game can be played on this machine, each with its fix. Training on stored episodes needs none."""
         ...
 
     def remark(self, labels: Sequence[Label]) -> str:

@@ -70,7 +70,7 @@ def test_every_requirement_in_setup_py_says_why() -> None:
     lines = (ROOT / "setup.py").read_text().splitlines()
     rows = [line for line in lines if re.match(r'    "[\w\[\].-]+([<>=]=[\w.]+)?",', line)]
     lists = requirement_lists()
-    listed = [requirement for name in ("BASE", "GPU", "CPU", "DEV") for requirement in lists[name]]
+    listed = [requirement for name in ("BASE", "GPU", "CPU", "ALFWORLD", "DEV") for requirement in lists[name]]
     assert len(rows) == len(listed)
     assert [row for row in rows if not re.search(r"# \S", row)] == []
 
@@ -278,3 +278,12 @@ def test_images_copy_what_exists_and_pin_what_setup_py_pins(name: str) -> None:
     assert bases
     assert not [line for line in bases if line.endswith(":latest")]
     assert lines[-1].startswith(("ENTRYPOINT", "CMD"))
+
+
+def test_the_engine_of_alfworld_is_pinned_beside_the_lock() -> None:
+    pins, lock = read_lock(ROOT / "requirements" / "alfworld.lock"), read_lock(LOCK)
+    (wanted,) = requirement_lists()["ALFWORLD"]
+    assert wanted == f"alfworld=={pins['alfworld']}"
+    assert {"textworld", "jericho", "fast-downward-textworld"} <= pins.keys()
+    assert not pins.keys() & lock.keys()
+    assert "alfworld" not in {name_of(requirement) for requirement in requirement_lists()["BASE"]}

@@ -30,10 +30,8 @@ INSTALL = 'install the extra: pip install -e ".[alfworld]" (docs/household.md)'
 
 
 def make_environment(backend: str, problem: HouseholdProblem | str, *, timeout: float) -> Environment:
-    """The toy for generated problems, or ALFWorld's engine; a path of a released game always needs the engine."""
-    if backend == "toy" and isinstance(problem, HouseholdProblem):
-        return ToyHousehold()
-    return EngineHousehold(timeout)
+    """The toy, or ALFWorld's engine."""
+    return ToyHousehold() if backend == "toy" else EngineHousehold(timeout)
 
 
 def engine_faults() -> list[str]:

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import sys
 from pathlib import Path
 
+from openrlhf_ext.tasks.household.instruction import forms
 from openrlhf_ext.tasks.household.problem import GRAMMARS
 
 _PUT = (
@@ -70,14 +70,6 @@ def generated(parts: dict[str, str]) -> dict[str, object]:
         grammar = grammar.replace(old, new)
     domain = Path(ALFRED_PDDL_PATH).read_text(encoding="utf-8")
     return {"pddl_domain": domain, "grammar": grammar, "pddl_problem": parts["problem"], "solvable": True}
-
-
-def forms(grammar: str, domain: str) -> list[str]:
-    """The forms of a game's commands: those of its grammar whose action its domain has. "go to [{r.name | ...}]" becomes "go to {r}"."""
-    actions = set(re.findall(r"^\s*\(:action (\w+)", domain, re.MULTILINE))  # many are commented out
-    found = re.findall(r'^action (\w+) \{\s*template :: "([^"]*)";', grammar, re.MULTILINE)
-    named = (re.sub(r"\[\{(\w+)\.name[^\]]*\]", r"{\1}", text) for name, text in found if name in actions)
-    return list(dict.fromkeys(named))
 
 
 def serve() -> None:

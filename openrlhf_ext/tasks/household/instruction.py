@@ -47,6 +47,14 @@ def read_react(said: str) -> str | None:
 READERS = {"act": read_command, "react": read_react}
 
 
+def forms(grammar: str, domain: str) -> list[str]:
+    """The forms of a game's commands: those of its grammar whose action its domain has. "go to [{r.name | ...}]" becomes "go to {r}"."""
+    actions = set(re.findall(r"^\s*\(:action (\w+)", domain, re.MULTILINE))  # many are commented out
+    found = re.findall(r'^action (\w+) \{\s*template :: "([^"]*)";', grammar, re.MULTILINE)
+    named = (re.sub(r"\[\{(\w+)\.name[^\]]*\]", r"{\1}", text) for name, text in found if name in actions)
+    return list(dict.fromkeys(named))
+
+
 def shortened(observation: str) -> str:
     """The engine's text without what says nothing."""
     return LEFT_OUT.sub("", observation.strip())

@@ -221,10 +221,12 @@ def test_labels() -> None:
         ({"problem": MUG.to_json() | {"task_type": "dance"}}, "'dance' is none of"),
         ({"problem": MUG.to_json() | {"receptacles": {"shelf 1": []}}}, "needs 1 x 'mug', found 0"),
         ({"problem": broken}, "'mug 1' lies in two places"),
-        ({"game": "valid_seen/x/game.tw-pddl"}, "set task.games"),
+        ({"game": "valid_seen/x/game.tw-pddl"}, "set task.backend to alfworld"),
     ]:
         with pytest.raises(LabelError, match=reason):
             task.verify("look", json.dumps(label))
+    with pytest.raises(LabelError, match=r"set task\.games"):
+        household(backend="alfworld").verify("", {"game": "valid_seen/x/game.tw-pddl"})
     assert problem_from_json(json.loads(json.dumps(MUG.to_json()))) == MUG
 
 
@@ -240,5 +242,5 @@ def test_figures_are_called_what_they_are() -> None:
     assert toy.remark([LABEL]) == "generated household problems in the built-in toy: these are not ALFWorld figures"
     assert "in ALFWorld's engine: these are not" in engine.remark([LABEL])
     assert engine.remark([{"game": "a"}, {"game": "b"}]).startswith("2 released ALFWorld games")
-    assert "not ALFWorld figures" in toy.remark([LABEL, {"game": "a"}])
+    assert "not ALFWorld figures" in engine.remark([LABEL, {"game": "a"}])
     assert (toy.parallel([LABEL]), engine.parallel([LABEL])) == (None, 4)
