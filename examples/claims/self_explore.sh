@@ -14,7 +14,7 @@ openrlhf-ext prepare tiny-model --out "$OUT/init" --task chain --layers 2 --hidd
 openrlhf-ext prepare chain --out "$OUT/data" --steps "$STEPS" --max-operand "$OPERAND" --test "$TEST"
 openrlhf-ext prepare sft --from "$OUT/data/train.jsonl" --out "$OUT/data/sft.jsonl"
 openrlhf-ext prepare game24-puzzles --out "$OUT/game24/data"
-: >"$OUT/claim.jobs"
+mkdir -p "$OUT" && : >"$OUT/claim.jobs"
 job() { if [ ! -e "$1" ]; then echo "${@:2}" >>"$OUT/claim.jobs"; fi; } # what it leaves, then its words
 for seed in $SEEDS; do
     d=$OUT/seed-$seed
@@ -31,10 +31,10 @@ for seed in $SEEDS; do
     job "$d/eval/summary.md" "evaluate --suite chain --data $OUT/data --samples 1 --out $d/eval --model sft=$d/sft/model rft=$d/rft/model outcome=$d/outcome/model step=$d/step/model --resume"
     if [ "$GAME24" = 0 ]; then continue; fi
     g=$OUT/game24/seed-$seed
-    job "$g/pairs.jsonl" "collect --model $game24 --task game24 --prompts $OUT/game24/data/train.jsonl --n 2 --temperature 1 --max-new-tokens 400 --seed $seed --wave 1024 --out $g/samples.jsonl --resume"
+    job "$g/pairs.jsonl" "collect --model $game24 --task game24 --prompts $OUT/game24/data/train.jsonl --n 2 --temperature 1 --max-new-tokens 256 --seed $seed --wave 1024 --out $g/samples.jsonl --resume"
     job "$g/pairs.jsonl" "prepare pairs --kind step --task game24 --in $g/samples.jsonl --out $g/pairs.jsonl"
     job "$g/dpo/model" "train dpo --config examples/configs/dpo_game24_tiny.yaml --run.seed $seed --data.dataset $g/pairs.jsonl --run.dir $g/dpo"
-    job "$g/eval/summary.md" "evaluate --suite game24 --data $OUT/game24/data --samples 1 --max-new-tokens 400 --out $g/eval --model sft=$game24 dpo=$g/dpo/model --resume"
+    job "$g/eval/summary.md" "evaluate --suite game24 --data $OUT/game24/data --samples 1 --max-new-tokens 256 --out $g/eval --model sft=$game24 dpo=$g/dpo/model --resume"
 done
 if [ -s "$OUT/claim.jobs" ]; then openrlhf-ext jobs "$OUT/claim.jobs"; fi # one process and one Ray session for all of them
 if [ -e "$OUT/seed-${SEEDS%% *}/eval" ]; then python benchmarks/self_explore.py "$OUT"; fi
