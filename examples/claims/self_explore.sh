@@ -2,13 +2,13 @@
 # Step pairs against outcome pairs: chains of STEPS additions from a model that gets 20 to 60 % right. SFT, RFT, DPO on outcomes, DPO on first
 # pits; the same start, rows, rate and epochs; 500 held-out chains, greedy. And DPO on the 24-point game, before and after.
 # Usage: bash examples/claims/self_explore.sh [DIR] [--section.key VALUE ...]    the settings are those of the DPO runs on chains
-# SEEDS="1" PROBLEMS=200 GAME24=0: short. Started again, it keeps what is finished (remove an unfinished run's folder).
+# SEEDS="1" PROBLEMS=200 GAME=0: short. Started again, it keeps what is finished (remove an unfinished run's folder).
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.." && PATH=$PWD/.venv/bin:$PATH
 case ${1:-} in "" | --*) OUT=runs/claims/self-explore ;; *) OUT=$1 && shift ;; esac
 SEEDS=${SEEDS:-1 2 3} STEPS=${STEPS:-4} OPERAND=${OPERAND:-9} TEST=${TEST:-500}
 SFT_ROWS=${SFT_ROWS:-2000} SFT_EPOCHS=${SFT_EPOCHS:-10} SFT_LR=${SFT_LR:-2e-3} # how good the start model is
-PROBLEMS=${PROBLEMS:-3000} N=${N:-4} K=${K:-4} LR=${LR:-2e-5} EPOCHS=${EPOCHS:-1} GAME24=${GAME24:-1}
+PROBLEMS=${PROBLEMS:-3000} N=${N:-4} K=${K:-4} LR=${LR:-2e-5} EPOCHS=${EPOCHS:-1} GAME=${GAME:-1}
 LENGTH=$((40 + 12 * STEPS)) game24=examples/models/game24-sft-v2
 openrlhf-ext prepare tiny-model --out "$OUT/init" --task chain --layers 2 --hidden 128 --heads 4 --context 256 --overwrite
 openrlhf-ext prepare chain --out "$OUT/data" --steps "$STEPS" --max-operand "$OPERAND" --test "$TEST"
@@ -29,7 +29,7 @@ for seed in $SEEDS; do
     job "$d/step_pairs.jsonl" "prepare pairs --kind step --in $d/explored.jsonl --out $d/step_pairs.jsonl"
     for pairs in outcome step; do job "$d/$pairs/model" "$dpo --run.dir $d/$pairs --data.dataset $d/${pairs}_pairs.jsonl"; done
     job "$d/eval/summary.md" "evaluate --suite chain --data $OUT/data --samples 1 --out $d/eval --model sft=$d/sft/model rft=$d/rft/model outcome=$d/outcome/model step=$d/step/model --resume"
-    if [ "$GAME24" = 0 ]; then continue; fi
+    if [ "$GAME" = 0 ]; then continue; fi
     g=$OUT/game24/seed-$seed
     job "$g/pairs.jsonl" "collect --model $game24 --task game24 --prompts $OUT/game24/data/train.jsonl --n 2 --temperature 1 --max-new-tokens 256 --seed $seed --wave 1024 --out $g/samples.jsonl --resume"
     job "$g/pairs.jsonl" "prepare pairs --kind step --task game24 --in $g/samples.jsonl --out $g/pairs.jsonl"
