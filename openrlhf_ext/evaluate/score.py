@@ -39,7 +39,9 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "--tau-quantile", type=float, default=0.5, help="tau = this quantile of the chosen scores (default 0.5)"
     )
     parser.add_argument(
-        "--save", action="store_true", help="keep the scale of the first file with each model (reward_scale.json)"
+        "--save",
+        action="store_true",
+        help="keep with each model its scale on the pairs that it ranks best (reward_scale.json)",
     )
     parser.add_argument("--out", type=Path, metavar="FILE", help="all numbers as JSON")
     return parser
@@ -63,7 +65,8 @@ def run(args: argparse.Namespace) -> int:
         from openrlhf_ext.record.reward_scale import write_scale
 
         for model in args.model:
-            print(f"{write_scale(model, found[str(model)][str(args.pairs[0])].scale)}: written")
+            path, best = max(found[str(model)].items(), key=lambda item: item[1].scale.accuracy)
+            print(f"{write_scale(model, best.scale)}: written, from {path}")
     if args.out is not None:
         args.out.parent.mkdir(parents=True, exist_ok=True)
         content = {m: {file: asdict(diagnosis) for file, diagnosis in by_file.items()} for m, by_file in found.items()}

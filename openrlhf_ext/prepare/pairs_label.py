@@ -4,8 +4,9 @@ import argparse
 from collections.abc import Callable
 from pathlib import Path
 
-from openrlhf_ext.data.candidates import Candidates, read_candidates
+from openrlhf_ext.data.candidates import Candidate, Candidates, read_candidates
 from openrlhf_ext.data.label_pairs import RankedPair, confusion_of, label_pair_faults, make_label_pairs
+from openrlhf_ext.data.labels import read_label_examples
 from openrlhf_ext.data.prompts import TEMPLATES, render
 from openrlhf_ext.data.ranked_file import holds_ranked_pairs, read_ranked_pairs
 from openrlhf_ext.data.templates import REFUSED
@@ -23,6 +24,11 @@ def add_arguments(parser: "argparse._ArgumentGroup") -> None:
         type=Path,
         metavar="FILE",
         help="sampled answers of a model to the same task: wrong labels as often as it gives them (default: uniform)",
+    )
+    parser.add_argument(
+        "--bare",
+        action="store_true",
+        help="from a task's released file or rows: the gold label line above another one, no rationales",
     )
     parser.add_argument(
         "--template",
@@ -43,9 +49,9 @@ def add_arguments(parser: "argparse._ArgumentGroup") -> None:
 def build(args: argparse.Namespace) -> Built:
     """Raises ValueError for rows that cannot be read, each named."""
     spec, asked = task_of(args), renderer(args)
-    if holds_ranked_pairs(args.source):
+    if not args.bare and holds_ranked_pairs(args.source):
         return unseen(Built(read_ranked_pairs("label", spec, args.source, asked), [RANKED]), args.held_out)
-    found = read_candidates(spec, args.source, asked)
+    found = bare(spec, args.source, asked) if args.bare else read_candidates(spec, args.source, asked)
     confusion = None
     if args.confusion is not None:
         confusion = confusion_of(read_candidates(spec, args.confusion, asked).items)
@@ -54,6 +60,15 @@ def build(args: argparse.Namespace) -> Built:
     pairs = make_label_pairs(found.items, per_problem=args.per_problem or 1, confusion=confusion, seed=args.seed)
     broken = [fault for pair in pairs.items for fault in label_pair_faults(pair["chosen"], pair["rejected"], spec)]
     return unseen(built(pairs.items, broken, found, dict(pairs.left_out)), args.held_out)
+
+
+def bare(spec: LabelSpec, source: Path, render: Callable[[str], str]) -> Candidates:
+    """For every example one answer per label, the label line alone."""
+    examples = read_label_examples(spec.name, source)
+    prompts = {example.id: render(example.question) for example in examples}
+    return Candidates(
+        [Candidate(e.id, prompts[e.id], e.label, label, "") for e in examples for label in spec.labels],
+    )
 
 
 def task_of(args: argparse.Namespace) -> LabelSpec:

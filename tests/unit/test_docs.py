@@ -378,6 +378,12 @@ def test_page(
         shutil.copytree(after_readme, folder, symlinks=True)
     if page.name in ("reverse_curriculum.md", "programs.md", "self_explore.md"):
         released_data(folder)
+    if page.name == "rllr.md":
+        (folder / "data/trec").mkdir(parents=True)
+        for split in ("train", "test"):
+            (folder / f"data/trec/{split}.txt").write_text(
+                "".join(f"{i % 6} Who or what is {i} ?\n" for i in range(300))
+            )
     reader = Reader(folder, chat_model, monkeypatch)
     for line in lines:
         reader.follow(line)

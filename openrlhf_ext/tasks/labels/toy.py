@@ -88,8 +88,10 @@ def make_items(count: int, *, labels: int, length: int, rng: random.Random) -> l
 
 
 def rationale(item: ToyItem, good: bool, rng: random.Random) -> str:
-    """A rationale that names the thing, or another word of the line."""
-    others = [word for word in item.words.split() if word != item.word]
+    """A rationale that names the thing; or a bad one: half of them name another word of the line, half a thing that is not in it."""
+    things = rng.random() < 0.5
+    others = [word for words in WORDS.values() for word in words] if things else item.words.split()
+    others = [word for word in others if word != item.word]
     return f"The word is {item.word if good else rng.choice(others)}."
 
 

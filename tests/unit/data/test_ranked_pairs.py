@@ -198,6 +198,13 @@ def test_the_command_writes_pairs_of_both_kinds(tmp_path: Path, capsys: pytest.C
     assert args.func(args) == 0
     left = [json.loads(text) for text in out.read_text().splitlines()]
     assert left == [row for row in rows if row["prompt"] != rows[0]["prompt"]] and len(left) == 58
+    (tmp_path / "t.tsv").write_text("fine\t1\ndull\t0\n")
+    words = f"prepare pairs --kind label --bare --task sst2 --in {tmp_path}/t.tsv --out {out}"
+    args = parser.parse_args(words.split())
+    assert args.func(args) == 0
+    made = [json.loads(text) for text in out.read_text().splitlines()]
+    sides = [(row["chosen"], row["rejected"]) for row in made]
+    assert sides == [("Label: positive", "Label: negative"), ("Label: negative", "Label: positive")]
     args = parser.parse_args(
         ["prepare", "pairs", "--kind", "label", "--in", "x", "--out", "y.jsonl", "--task", "gsm8k"]
     )
