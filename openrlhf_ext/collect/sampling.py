@@ -70,8 +70,8 @@ def trajectory(ask: Ask, response: dict, *, task: str, policy: str, steps: StepS
         "action_ranges": ranges,
         "rollout_log_probs": response["rollout_log_probs"],
     }
-    if "step_starts" in response:  # an agent's steps are its turns
-        row["step_starts"] = response["step_starts"]
+    if "messages" in response:  # an agent's episode: its steps are its turns
+        row |= {"step_starts": response["step_starts"], "messages": response["messages"]}
     elif steps is not None:
         start, end = ranges[0]
         row["step_starts"] = [start + at for at in steps(tokens[start:end], response["text"])]

@@ -33,6 +33,8 @@ class Sample:
     correct: bool
     truncated: bool
     task: str
+    messages: tuple[Mapping[str, str], ...] = ()
+    """The conversation, where the response is an episode of several turns."""
 
 
 @dataclass(frozen=True)
@@ -123,6 +125,7 @@ def as_sample(row: Mapping[str, object], task: str = "") -> Sample:
         correct=bool(correctness(row)),
         truncated=bool(row.get("truncated", False)),
         task=task or str(row.get("task", "")),
+        messages=tuple(row["messages"]) if isinstance(row.get("messages"), list) else (),  # type: ignore[arg-type]
     )
 
 

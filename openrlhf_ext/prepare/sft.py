@@ -145,7 +145,7 @@ def build_sft(
 
 
 def select_samples(samples: Samples, how: Selection) -> Built:
-    """The chosen samples as {"input", "output"}; problems in the order of the file, their samples too."""
+    """The chosen samples as {"input", "output"}, episodes of an agent as {"messages"}; problems in the order of the file, their samples too."""
     if how.select == "all":
         return Built([_row(sample) for sample in samples.items], samples.notes())
     ended = graded_at_first_answer(samples.items)
@@ -166,6 +166,8 @@ def select_samples(samples: Samples, how: Selection) -> Built:
 
 
 def _row(sample: Sample) -> Row:
+    if sample.messages:
+        return {"messages": list(sample.messages)}
     return {"input": sample.prompt, "output": sample.text}
 
 

@@ -79,6 +79,15 @@ class EpisodeAgent(AgentInstanceBase):
             "extra_logs": {},
         }
 
+    def messages(self) -> list[dict[str, str]]:
+        """The episode as a conversation that ends with a turn of the agent; empty where it said nothing."""
+        episode = self.episode
+        if not episode.said:
+            return []
+        read = [self.task.opening(episode), *episode.seen[1:-1]]
+        turns = [(("user", seen), ("assistant", said)) for seen, said in zip(read, episode.said, strict=True)]
+        return [{"role": role, "content": text} for turn in turns for role, text in turn]
+
     async def _timed(self, call: Callable[[], str]) -> str:
         started = time.perf_counter()
         try:
@@ -188,6 +197,7 @@ def _finished(response: dict, agent: EpisodeAgent, error: str | None) -> dict:
         "rollout_log_probs": None if log_probs is None else log_probs[:end],
         "truncated": not episode.done and error is None,
         "text": episode.transcript(),
+        "messages": agent.messages(),
         "step_starts": [start for start, stop in response["action_ranges"] if stop > start],
         "reward": verdict.reward,
         "scores": float(verdict.correct),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import copy
 import json
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -139,7 +140,34 @@ def test_the_response_is_a_trajectory_whose_steps_are_its_turns() -> None:
     }
     assert problems(row) == []
     assert response["step_starts"] == [start for start, _ in response["action_ranges"]]
+    assert [m["content"] for m in response["messages"] if m["role"] == "assistant"] == oracle_walk(MUG)
+    assert response["messages"][0]["content"] == make_first() and response["messages"][-1]["role"] == "assistant"
     assert response["extra_logs"].keys() >= {"turns", "invalid_actions", "timeouts", "unfinished", "correct"}
+
+
+def test_an_episode_becomes_a_row_of_a_collection_and_of_sft(tmp_path: Path) -> None:
+    from openrlhf_ext.collect.sampling import trajectory
+    from openrlhf_ext.data.offline import Reading, read_offline
+    from openrlhf_ext.data.trajectory import write_trajectories
+    from openrlhf_ext.evaluate.asking import Ask
+    from openrlhf_ext.prepare.sft import build_sft
+    from openrlhf_ext.rollout.prompts import Prompt
+
+    tokenizer = words()
+    won, _ = play(tokenizer, oracle_walk(MUG))
+    short, _ = play(tokenizer, ["look"], max_turns=1)  # one turn: its text is still the whole episode
+    rows = [
+        trajectory(Ask(Prompt(0, "x", LABEL, "household"), i, 1.0, 0), r, task="household", policy="p", steps=None)
+        for i, r in enumerate((won, short))
+    ]
+    write_trajectories(tmp_path / "episodes.jsonl", rows)
+    reading = Reading(vocabulary=len(tokenizer), decode=lambda ids: tokenizer.decode(ids))
+    data = read_offline(tmp_path / "episodes.jsonl", reading)
+    found = [[list(span) for span in t["action_ranges"]] for t in data.trajectories]
+    assert found == [[list(span) for span in r["action_ranges"]] for r in (won, short)]
+    assert data.trajectories[0]["prompt"] == turn_format(tokenizer).first(make_first())
+    built = build_sft(tmp_path / "episodes.jsonl", tmp_path / "sft.jsonl", "successes", task="household")
+    assert built.rows == [{"messages": won["messages"]}]
 
 
 def test_every_turn_has_a_seed_of_its_own() -> None:
