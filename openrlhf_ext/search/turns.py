@@ -150,11 +150,9 @@ class TurnSearch:
             "truncated": game.full and not episode.done,
             "action_ranges": [(0, game.spoken)],
         }
-        row = {"problem_id": game.prompt.problem_id, "mode": GREEDY, "sample": 0}
-        row |= evaluation_row(answer, verdict, game.error)
-        row["search"] = {"generated": game.counts.tokens if searched else game.spoken}
+        effort: dict[str, object] = {"generated": game.counts.tokens if searched else game.spoken}
         if searched:
-            row["search"] |= {
+            effort |= {
                 "value": game.value,
                 "steps": episode.turns,
                 "finished": int(episode.done),
@@ -166,4 +164,5 @@ class TurnSearch:
                 "values_read": game.counts.values_read,
                 "candidates": [],
             }
-        return row
+        row = {"problem_id": game.prompt.problem_id, "mode": GREEDY, "sample": 0}
+        return row | evaluation_row(answer, verdict, game.error) | {"search": effort}
