@@ -20,7 +20,7 @@ GPU_SHARE = 0.2
 """Part of a GPU that each worker books where several share it (OpenRLHF's own number)."""
 
 
-_REWARD_GROUPS = {
+_REWARD_GROUPS: dict[str, tuple[str, ...]] = {
     "label": ("label_reward",),
     "rationale": ("rationale_reward",),
     "mixed": ("label_reward", "rationale_reward"),

@@ -101,7 +101,8 @@ def confusion_of(answers: Iterable[Candidate]) -> dict[str, dict[str, float]]:
 
 def label_pair_faults(chosen: str, rejected: str, spec: LabelSpec, gold: str | None = None) -> list[str]:
     """What breaks the promise of a label pair: two different known labels, the chosen one the gold label."""
-    faults, labels = [], {}
+    faults: list[str] = []
+    labels: dict[str, str | None] = {}
     for side, text in (("chosen", chosen), ("rejected", rejected)):
         _, labels[side], fault = split_answer(text, spec)
         faults += [f"{side}: {fault}"] if fault else []

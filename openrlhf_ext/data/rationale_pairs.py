@@ -90,7 +90,8 @@ def make_rationale_pairs(
 
 def rationale_pair_faults(chosen: str, rejected: str, spec: LabelSpec) -> list[str]:
     """What breaks the promise of a rationale pair: one known label on both sides, different texts."""
-    faults, labels = [], {}
+    faults: list[str] = []
+    labels: dict[str, str | None] = {}
     for side, text in (("chosen", chosen), ("rejected", rejected)):
         _, labels[side], fault = split_answer(text, spec)
         faults += [f"{side}: {fault}"] if fault else []

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 from openrlhf_ext.evaluate.reward_diagnostics import Diagnosis, diagnose
 
 if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
     from openrlhf_ext.data.step_preference import PairData
 
 _EXAMPLE = """\
@@ -134,7 +136,7 @@ def _sides(data: PairData) -> tuple[list[list[int]], list[list[int]]]:
     return [pair.chosen for pair in data.pairs], [pair.rejected for pair in data.pairs]
 
 
-def _encode(path: Path, tokenizer, max_length: int) -> PairData:
+def _encode(path: Path, tokenizer: PreTrainedTokenizerBase, max_length: int) -> PairData:
     """Token ids as train rm makes them. Raises ValueError naming the rows that cannot be read."""
     from openrlhf_ext.data.pair_options import PairOptions, encode_source, read_source
     from openrlhf_ext.data.pairs import Columns

@@ -35,10 +35,12 @@ class LabelSensitive(RolloutMethod):
         self.options = options = resolved.rllr
         self.models: dict[str, str] = {role: _local(resolved.text(f"rllr.{role}_model")) for role in options.models}
         scales = {role: read_scale(Path(model)) for role, model in self.models.items()}
+        known = {role: Scale(s.mean, s.std) for role, s in scales.items() if s and options.standardise}
         self.combination = Combination(
             tau=_tau(options.tau, scales.get("label")) if options.reward == "mixed" else None,
             weight=options.weight,
-            **{f"{role}_scale": Scale(s.mean, s.std) for role, s in scales.items() if s and options.standardise},
+            label_scale=known.get("label", Scale()),
+            rationale_scale=known.get("rationale", Scale()),
         )
         self.moments = RunningMoments() if options.normalise else None
         self.groups: dict[str, object] = {}

@@ -88,7 +88,7 @@ def load_spec(name: str) -> LabelSpec:
 def read_spec(path: Path) -> LabelSpec:
     """The specification in a file. Raises ValueError with every problem."""
     found = yaml.safe_load(path.read_text(encoding="utf-8"))
-    content: Mapping[str, object] = found if isinstance(found, dict) else {}
+    content: dict = found if isinstance(found, dict) else {}
     problems = [
         f"{key}: missing" for key in ("answer", "labels", "instruction", "input", "source") if key not in content
     ]
@@ -107,7 +107,7 @@ def read_spec(path: Path) -> LabelSpec:
     unknown = set(raw) - set(Source.__dataclass_fields__)
     problems += [f"source.{key}: no such key" for key in sorted(unknown)]
     columns = raw.get("columns", {})
-    more = tuple(content.get("label_fields", ()))  # type: ignore[call-overload]
+    more = tuple(content.get("label_fields", ()))
     wanted = {*_fields(str(content["input"])), "label", *more}
     if set(columns) != wanted:
         problems.append(
