@@ -10,7 +10,7 @@ PATH=$PWD/.venv/bin:$PATH
 OUT=runs/claims/rllr
 case ${1:-} in "" | --*) ;; *) OUT=$1 && shift ;; esac
 SEEDS=${SEEDS:-1 2 3} ARMS=${ARMS:-rationale label mixed exact-match}
-SFT_EPOCHS=${SFT_EPOCHS:-4} SFT_LR=${SFT_LR:-3e-3} RM_EPOCHS=${RM_EPOCHS:-2} RM_LR=${RM_LR:-1e-3}
+SFT_EPOCHS=${SFT_EPOCHS:-10} SFT_LR=${SFT_LR:-3e-3} RM_EPOCHS=${RM_EPOCHS:-4} RM_LR=${RM_LR:-1e-3}
 RL_STEPS=${RL_STEPS:-40} DATA=$OUT/data
 
 openrlhf-ext prepare tiny-model --out "$OUT/init" --task label-toy --layers 2 --hidden 64 --heads 2 --context 64 --overwrite
