@@ -170,6 +170,28 @@ def test_an_episode_becomes_a_row_of_a_collection_and_of_sft(tmp_path: Path) -> 
     assert built.rows == [{"messages": won["messages"]}]
 
 
+def test_sft_on_a_walk_trains_exactly_the_tokens_that_are_actions_in_a_rollout() -> None:
+    from datasets import Dataset
+    from openrlhf.datasets import SFTDataset
+
+    tokenizer = words()
+    response, _ = play(tokenizer, oracle_walk(MUG))
+    keys = SimpleNamespace(
+        input_key="messages", output_key=None, apply_chat_template=True, tokenizer_chat_template=None
+    )
+    strategy = SimpleNamespace(args=SimpleNamespace(data=keys))
+    rows = Dataset.from_list([{"messages": response["messages"]}])
+    walks = SFTDataset(
+        rows, tokenizer, 512, strategy, num_processors=1, multiturn=True
+    )  # as `prepare household` writes them
+    row = walks[0]
+    tokens, _, trained = (tensor[0].tolist() for tensor in row)
+    assert tokens == response["observation_tokens"]
+    assert [i + 1 for i, on in enumerate(trained) if on] == [
+        i for start, end in response["action_ranges"] for i in range(start, end)
+    ]
+
+
 def test_every_turn_has_a_seed_of_its_own() -> None:
     _, engine = play(words(), oracle_walk(MUG))
     seeds = [params.seed for _, params in engine.asked]
