@@ -83,7 +83,9 @@ class Checked:
 
 
 def check_request(
-    request: Request, device: str, record_of: Callable[[dict[str, object]], dict[str, object]] = dict
+    request: Request,
+    device: str,
+    record_of: Callable[[Suite, dict[str, object]], dict[str, object]] = lambda _, record: record,
 ) -> tuple[Checked | None, list[Problem]]:
     """The request ready to run, or every problem that was found. Nothing is written or started.
 
@@ -104,7 +106,7 @@ def check_request(
     shares: list[EngineShare] = []
     if not errors(found):  # tokenizers take seconds to load: a misspelt request is answered at once
         shares = _shares(request, suite, task, questions, models, found)
-    record = record_of(_record(request, suite, everything, models, served, shares))
+    record = record_of(suite, _record(request, suite, everything, models, served, shares))
     found += resume_problems(request.out, record)
     if errors(found):
         return None, found
@@ -261,7 +263,7 @@ def _record(
 ) -> dict[str, object]:
     """What must be equal for two commands to be the same evaluation; rows asked for may grow from one to the next."""
     fields = dataclasses.asdict(suite)
-    for key in ("description", "sample_rows", "data"):
+    for key in ("description", "sample_rows", "data", "delimiters"):  # the last is a search's
         del fields[key]
     content = json.dumps([[q.question, q.label] for q in questions])
     known = {model.name: model.fingerprint for model in models} | ({served: request.endpoint} if served else {})

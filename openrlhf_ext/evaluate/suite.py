@@ -45,6 +45,8 @@ class Suite:
     temperature: float = 1.0
     """Of the samples; the greedy answer has none."""
     top_p: float = 1.0
+    delimiters: tuple[str, ...] = ()
+    """Where a step ends in a search; empty = as the task's steps do."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,7 @@ _FIELDS = {
     "sample_rows": _Field(int, 0),
     "temperature": _Field(float, 0.0),
     "top_p": _Field(float, 0.0, 1.0),
+    "delimiters": _Field(tuple),
 }
 
 
@@ -181,6 +184,10 @@ def _typed(spec: _Field, value: object) -> object:
         if spec.maximum is not None and value > spec.maximum:
             raise ValueError(f"takes {spec.maximum:g} or less, got {value!r}")
         return spec.kind(value)
+    if spec.kind is tuple:
+        if not isinstance(value, (list, tuple)) or not all(isinstance(text, str) and text for text in value):
+            raise ValueError(f"takes a list of texts, got {value!r}")
+        return tuple(value)
     if not isinstance(value, str):
         raise ValueError(f"takes text, got {value!r}")
     if spec.choices and value not in spec.choices:

@@ -12,6 +12,7 @@ from openrlhf_ext.data.steps import MATH_DELIMITERS
 from openrlhf_ext.evaluate.models import Model, fingerprint, folder_problems, same_tokenizer
 from openrlhf_ext.evaluate.request import Checked as Evaluation
 from openrlhf_ext.evaluate.request import Request, check_request
+from openrlhf_ext.evaluate.suite import Suite
 from openrlhf_ext.rollout.prompts import Prompt
 from openrlhf_ext.rollout.turns import turn_format
 from openrlhf_ext.tasks.environment import is_environment
@@ -126,7 +127,7 @@ def check(request: SearchRequest, device: str) -> tuple[Checked | None, list[Pro
         resume=request.resume,
     )
     # What was asked of an earlier search is compared here, with more in it than an evaluation asks.
-    evaluation, more = check_request(inner, device, record_of=lambda record: _record(request, record))
+    evaluation, more = check_request(inner, device, record_of=lambda suite, record: _record(request, suite, record))
     found += [_renamed(problem) for problem in more]
     if evaluation is None or errors(found):
         return None, found
@@ -138,9 +139,7 @@ def check(request: SearchRequest, device: str) -> tuple[Checked | None, list[Pro
             f"its tokenizer is not that of {evaluation.shares[0].models[0].folder}: values would be read of other texts"
         )
         return None, [*found, Problem(f"--value {request.value}", what, "the value network trained with this policy")]
-    return Checked(
-        request, evaluation, request.arms, _delimiters(request, evaluation.suite.task), evaluation.record
-    ), found
+    return Checked(request, evaluation, request.arms, _delimiters(request, evaluation.suite), evaluation.record), found
 
 
 def _turn_problems(request: SearchRequest, evaluation: Evaluation) -> list[Problem]:
@@ -205,11 +204,12 @@ def _renamed(problem: Problem) -> Problem:
     return Problem(problem.where.replace("--model", "--policy"), problem.what, problem.fix, problem.note)
 
 
-def _delimiters(request: SearchRequest, task: Mapping[str, object]) -> tuple[str, ...]:
-    return request.delimiters or DELIMITERS.get(str(task["name"]), LINES)
+def _delimiters(request: SearchRequest, suite: Suite) -> tuple[str, ...]:
+    """The request's, else the suite's, else the task's."""
+    return request.delimiters or suite.delimiters or DELIMITERS.get(str(suite.task["name"]), LINES)
 
 
-def _record(request: SearchRequest, record: Mapping[str, object]) -> dict[str, object]:
+def _record(request: SearchRequest, suite: Suite, record: Mapping[str, object]) -> dict[str, object]:
     """What must be equal for two commands to be the same search; arms and rows may grow."""
     kept = {key: value for key, value in record.items() if key not in ("models", "samples", "top_p", "temperature")}
     mark = next(iter(record["models"].values()), "")  # type: ignore[attr-defined]
@@ -220,7 +220,7 @@ def _record(request: SearchRequest, record: Mapping[str, object]) -> dict[str, o
         "max_steps": request.max_steps,
         "enough": request.enough,
         "step_tokens": request.step_tokens,
-        "delimiters": list(_delimiters(request, record["task"])),  # type: ignore[arg-type]
+        "delimiters": list(_delimiters(request, suite)),
         "precision": request.precision,
         # Greedy answers do not depend on the value network; only weights are compared, not the arms asked for.
         "models": {arm.name: mark if arm.kind == "greedy" else f"{mark}, value {weights}" for arm in request.arms},

@@ -98,3 +98,11 @@ def test_unknown_split_and_missing_data():
         read_questions(Suite("x", {"name": "game24"}, split="tst"))
     with pytest.raises(ValueError, match="--data is missing"):
         read_questions(Suite("x", {"name": "gsm8k"}))
+
+
+def test_delimiters_of_a_suite_are_a_list_of_texts(tmp_path: Path):
+    good = write(tmp_path / "good.yaml", 'delimiters: ["\\n", "; "]\ntask:\n  name: chain\n')
+    assert load_suite(good).delimiters == ("\n", "; ")
+    for bad in ("x", '["a", ""]', "[1]"):
+        with pytest.raises(ConfigError, match=r"delimiters.*takes a list of texts"):
+            load_suite(write(tmp_path / "bad.yaml", f"delimiters: {bad}\ntask:\n  name: chain\n"))

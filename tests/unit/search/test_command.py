@@ -104,6 +104,24 @@ def test_a_request_is_made_ready(models: Path, tmp_path: Path, checked: list[Che
     assert checked[1].delimiters == ("\n", "; ") and not (tmp_path / "o").exists()
 
 
+def test_delimiters_come_from_the_request_the_suite_or_the_task(
+    models: Path, tmp_path: Path, checked: list[Checked]
+) -> None:
+    given = [*words(models, tmp_path / "o"), "--beams", "2"]
+    own = tmp_path / "own.yaml"
+    own.write_text('delimiters: ["; "]\ntask:\n  name: chain\n')
+    given[given.index("--suite") + 1] = str(own)
+    assert main(["search", *given]) == 0
+    assert main(["search", *given, "--delimiters", "="]) == 0
+    own.write_text("task:\n  name: math\nform: prompts\n")
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text(json.dumps({"input": "1+1", "label": {"answer": "2"}}) + "\n")
+    given[given.index("--data") + 1] = str(rows)
+    assert main(["search", *given]) == 0
+    assert [request.delimiters for request in checked] == [("; ",), ("=",), ("\n", ". ", ".$ ")]
+    assert checked[0].record["delimiters"] == ["; "]
+
+
 def test_resume_takes_more_arms_and_refuses_another_search(
     models: Path, tmp_path: Path, checked: list[Checked], capsys: pytest.CaptureFixture[str]
 ) -> None:
