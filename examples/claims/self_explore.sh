@@ -6,8 +6,8 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.." && PATH=$PWD/.venv/bin:$PATH
 case ${1:-} in "" | --*) OUT=runs/claims/self-explore ;; *) OUT=$1 && shift ;; esac
-SEEDS=${SEEDS:-1 2 3} STEPS=${STEPS:-4} OPERAND=${OPERAND:-9} TEST=${TEST:-500}
-SFT_ROWS=${SFT_ROWS:-2000} SFT_EPOCHS=${SFT_EPOCHS:-10} SFT_LR=${SFT_LR:-2e-3} # how good the start model is
+SEEDS=${SEEDS:-1 2 3} STEPS=${STEPS:-6} OPERAND=${OPERAND:-9} TEST=${TEST:-500}
+SFT_ROWS=${SFT_ROWS:-2000} SFT_EPOCHS=${SFT_EPOCHS:-6} SFT_LR=${SFT_LR:-2e-3} # how good the start model is
 PROBLEMS=${PROBLEMS:-3000} N=${N:-4} K=${K:-4} LR=${LR:-2e-5} EPOCHS=${EPOCHS:-1} GAME=${GAME:-1}
 LENGTH=$((40 + 12 * STEPS)) game24=examples/models/game24-sft-v2
 openrlhf-ext prepare tiny-model --out "$OUT/init" --task chain --layers 2 --hidden 128 --heads 4 --context 256 --overwrite

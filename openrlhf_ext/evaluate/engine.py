@@ -76,6 +76,7 @@ class EnginePool:
             enforce_eager=on_cpu,
             gpu_memory_utilization=options.gpu_memory_utilization,
             max_num_seqs=min(256, options.wave) if on_cpu else None,
+            whole_prompts=on_cpu,
         )
         self._wait([engine.ready.remote() for engine in self.engines], f"starting the engine for {model.name}")
         self.starts += 1

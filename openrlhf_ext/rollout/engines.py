@@ -104,8 +104,13 @@ def start_engines(
     gpu_memory_utilization: float = 0.9,
     enable_sleep: bool = False,
     max_num_seqs: int | None = None,
+    whole_prompts: bool = False,
 ) -> list[ActorHandle]:
-    """Start ``count`` engines for ``model`` that grade with the task of ``task_options``; returns before they are up."""
+    """Start ``count`` engines for ``model`` that grade with the task of ``task_options``; returns before they are up.
+
+    ``whole_prompts``: a prompt waits for a step with room for all of it. Seeded requests on a CPU need it: vLLM 0.29.0 rewinds the generator
+    of a request whose prompt is cut over two steps, a CPU generator has no offset, and the engine dies (gpu_model_runner, _bookkeeping_sync).
+    """
     arguments: dict[str, object] = {
         "worker_extension_cls": WORKER,
         "task_options": json.dumps(dict(task_options)),
@@ -113,6 +118,8 @@ def start_engines(
     }
     if max_num_seqs:
         arguments["max_num_seqs"] = max_num_seqs
+    if whole_prompts:
+        arguments["enable_chunked_prefill"] = False
     return create_engines(
         count,
         model,
