@@ -207,7 +207,8 @@ def test_sft_on_one_gpu_as_its_comment_says(monkeypatch, tmp_path, capsys):
 
 
 def method_of(config: Path) -> str:
-    return "reverse-curriculum" if config.stem.startswith("reverse_curriculum") else config.stem.split("_")[0]
+    names = {"reverse_curriculum": "reverse-curriculum", "self_explore": "self-explore"}
+    return next((names[start] for start in names if config.stem.startswith(start)), config.stem.split("_")[0])
 
 
 @pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.stem)
