@@ -18,15 +18,14 @@ openrlhf-ext prepare label-toy --out "$DATA" --labels 3 --noise 0.15 --train 400
 openrlhf-ext prepare sft --from "$DATA/sft_rationale.jsonl" --task label-toy --out "$DATA/sft_rows.jsonl"
 for split in train test; do openrlhf-ext prepare prompts --task label-toy --in "$DATA" --split "$split" --out "$DATA/${split}_prompts.jsonl"; done
 
-runs=() pairs=() && : >"$OUT/claim.jobs"
+runs=() && mkdir -p "$OUT" && : >"$OUT/claim.jobs"
 add() { [ -e "$1/model/config.json" ] || echo "${*:2} --run.dir $1" >>"$OUT/claim.jobs"; }
 add "$OUT/sft" train sft --config examples/configs/sft_toy_tiny.yaml --model.model_name_or_path "$OUT/init" --data.dataset "$DATA/sft_rows.jsonl" --train.max_epochs "$SFT_EPOCHS" --adam.lr "$SFT_LR"
 for kind in label rationale; do
     for part in "" _test; do openrlhf-ext prepare pairs --kind $kind --task label-toy --in "$DATA/rationales$part.jsonl" --out "$DATA/${kind}_pairs$part.jsonl"; done
     add "$OUT/rm-$kind" train rm --config examples/configs/rm_toy_tiny.yaml --model.model_name_or_path "$OUT/sft/model" --data.dataset "$DATA/${kind}_pairs.jsonl" --train.max_epochs "$RM_EPOCHS" --adam.lr "$RM_LR"
-    pairs=("$DATA/${kind}_pairs_test.jsonl" "${pairs[@]}")
 done
-for kind in rationale label; do echo "score --model $OUT/rm-$kind/model --pairs $DATA/${kind}_pairs_test.jsonl ${pairs[*]} --save --out $OUT/rm-$kind/score.json" >>"$OUT/claim.jobs"; done
+echo "score --model $OUT/rm-label/model $OUT/rm-rationale/model --pairs $DATA/label_pairs_test.jsonl $DATA/rationale_pairs_test.jsonl --save --out $OUT/rm-label/score.json" >>"$OUT/claim.jobs"
 for seed in $SEEDS; do
     for arm in $ARMS; do
         run=$OUT/$arm-$seed && runs+=("$run")

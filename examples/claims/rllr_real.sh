@@ -21,7 +21,7 @@ for split in train test; do
     openrlhf-ext prepare pairs --kind label --bare --task "$TASK" --in "$DATA/$split.$EXT" --out "$MADE/label_pairs_$split.jsonl"
 done
 
-runs=() && : >"$OUT/claim.jobs"
+runs=() && mkdir -p "$OUT" && : >"$OUT/claim.jobs"
 add() { [ -e "$1/model/config.json" ] || echo "${*:2} ${shape[*]:0:2} --run.dir $1" >>"$OUT/claim.jobs"; }
 add "$OUT/sft" train sft --config examples/configs/sft_toy_tiny.yaml --task "$TASK" --model.model_name_or_path "$OUT/init" --data.dataset "$MADE/sft.jsonl" --train.max_epochs "$SFT_EPOCHS" --adam.lr 2e-3
 add "$OUT/rm-label" train rm --config examples/configs/rm_toy_tiny.yaml --model.model_name_or_path "$OUT/sft/model" --data.dataset "$MADE/label_pairs_train.jsonl" --train.max_epochs "$RM_EPOCHS" --adam.lr 5e-4
