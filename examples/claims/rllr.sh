@@ -11,7 +11,7 @@ OUT=runs/claims/rllr
 case ${1:-} in "" | --*) ;; *) OUT=$1 && shift ;; esac
 SEEDS=${SEEDS:-1 2 3} ARMS=${ARMS:-rationale label mixed exact-match}
 SFT_EPOCHS=${SFT_EPOCHS:-10} SFT_LR=${SFT_LR:-3e-3} RM_EPOCHS=${RM_EPOCHS:-4} RM_LR=${RM_LR:-1e-3}
-RL_STEPS=${RL_STEPS:-40} DATA=$OUT/data
+RL_STEPS=${RL_STEPS:-80} DATA=$OUT/data
 
 openrlhf-ext prepare tiny-model --out "$OUT/init" --task label-toy --layers 2 --hidden 64 --heads 2 --context 64 --overwrite
 openrlhf-ext prepare label-toy --out "$DATA" --labels 3 --noise 0.15 --train 4000 --test 600
