@@ -25,22 +25,43 @@ def test_every_key_of_ours_has_a_row_with_its_default(key):
         assert row == {None: "null", True: "true", False: "false"}.get(default, default)
 
 
+OPTIONS_OF = {
+    "chain": ("tolerance", "partial_reward"),
+    "gsm8k-program": ("cpu_seconds", "wall_seconds", "memory_mib", "unconfined"),
+    "household": (
+        "backend",
+        "max_turns",
+        "style",
+        "instruction",
+        "episode_tokens",
+        "games",
+        "engine_timeout",
+        "processes",
+    ),
+}
+"""Options of the page by a task that has them; the others are the 24-point game's."""
+
+
 def test_every_key_on_the_page_exists():
     known = {key for method in AVAILABLE_METHODS for key in knobs(method)}
     options = [key for key in re.findall(r"`(task\.[a-z_.]+)", PAGE) if key not in OURS]
     assert options
     for key in options:
-        of_programs = key in ("task.cpu_seconds", "task.wall_seconds", "task.memory_mib", "task.unconfined")
-        task = "gsm8k-program" if of_programs else "game24"
-        task = "chain" if key in ("task.tolerance", "task.partial_reward") else task
+        leaf = key.removeprefix("task.")
+        task = next((task for task, leaves in OPTIONS_OF.items() if leaf in leaves), "game24")
         value = {
             "task.checker": "strict",
             "task.weights": [1, 0, 0],
             "task.clamp": True,
             "task.unconfined": False,
             "task.memory_mib": 512,
+            "task.episode_tokens": 512,
+            "task.backend": "toy",
+            "task.style": "act",
+            "task.instruction": "full",
+            "task.games": "games",
         }.get(key, 1)
-        make_task({"name": task, key.removeprefix("task."): value})
+        make_task({"name": task, leaf: value})
     prefixes = "|".join(sorted({key.split(".")[0] for key in known if "." in key} - {"task"}))
     named = set(re.findall(rf"`((?:{prefixes})\.[a-z_.]+)[`:]", PAGE))
     assert named - known == set()
