@@ -12,6 +12,7 @@ BASE = [
     "pyyaml>=6.0",  # configs
     "math-verify>=0.8.0",  # grading; from 0.8 on it can run off the main thread, where rewards are computed
     "sympy>=1.13",  # what programs of the model may import in the sandbox (math-verify brings it too)
+    "rapidfuzz>=3.9",  # edit distances in C++ for the selection of samples and pairs (Self-Explore)
     "tqdm>=4.66",  # progress
     "jinja2>=3.1",  # the page that report writes
 ]

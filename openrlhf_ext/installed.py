@@ -16,7 +16,7 @@ from pathlib import Path
 LOCK = Path(__file__).resolve().parent.parent / "requirements" / "cpu.lock"
 """The exact pins of the CPU environment; absent where the package was not installed from a checkout."""
 
-LIGHT = ("pyyaml", "math-verify", "sympy", "tqdm", "jinja2")
+LIGHT = ("pyyaml", "math-verify", "sympy", "rapidfuzz", "tqdm", "jinja2")
 """What doctor, prepare, grade, report and train --dry-run need (install_requires of setup.py)."""
 STACK = ("openrlhf", "ray", "deepspeed", "transformers", "torch")
 """What training needs on every machine, beside one of ENGINES."""

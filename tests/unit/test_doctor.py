@@ -31,6 +31,7 @@ def complete(**changes: object) -> Info:
             "pyyaml": "6.0.3",
             "math-verify": "0.9.0",
             "sympy": "1.14.0",
+            "rapidfuzz": "3.14.6",
             "tqdm": "4.70.1",
             "jinja2": "3.1.6",
             "openrlhf": "0.11.2",

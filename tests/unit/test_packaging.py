@@ -26,6 +26,7 @@ BASE_MODULES = [
     "math_verify",
     "latex2sympy2_extended",
     "sympy",
+    "rapidfuzz",
     "mpmath",
     "antlr4",
     "jinja2",
