@@ -79,7 +79,8 @@ class Verdict:
         if not self.count:
             return text + "."
         low, high = difference_interval(before.value, after.value, self.count, self.count)
-        return f"{text}: {100 * difference:+.1f} points, 95 % interval {100 * low:+.1f} to {100 * high:+.1f}."
+        unclear = " No clear change: the interval holds 0." if low <= 0 <= high else ""
+        return f"{text}: {100 * difference:+.1f} points, 95 % interval {100 * low:+.1f} to {100 * high:+.1f}.{unclear}"
 
 
 def verdicts(rows: Sequence[Mapping[str, object]]) -> list[Verdict]:
@@ -149,4 +150,7 @@ def _text_table(verdict: Verdict) -> str:
     lines = [line[:columns] for line in lines]
     widths = [max(len(line[column]) for line in lines) for column in range(columns)]
     text = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines]
-    return "\n".join([text[0], "-" * max(map(len, text)), *text[1:]])
+    remarks = [sentence] if (sentence := verdict.sentence()) else []
+    if columns == 5:
+        remarks.append("best: picked on these same problems, so it flatters; model/ holds the last one.")
+    return "\n".join([text[0], "-" * max(map(len, text)), *text[1:], *remarks])

@@ -66,6 +66,9 @@ def test_the_table_a_demo_prints(tmp_path: Path) -> None:
             "greedy accuracy       31.0 % [23-41]   44.0 % [35-54]   +13.0 points  47.0 % [38-57] @ 10",
             "pass@8 (32 problems)  50.0 % [34-66]   62.5 % [45-77]   +12.5 points",
             "mean length (tokens)  88.0             71.5             -16.5",
+            "Greedy accuracy on 100 held-out problems (game24) rose from 31.0 % to 44.0 %: "
+            "+13.0 points, 95 % interval -0.4 to +25.8. No clear change: the interval holds 0.",
+            "best: picked on these same problems, so it flatters; model/ holds the last one.",
         ]
     ).replace("-" * 86, "-" * 89)
 
