@@ -44,6 +44,9 @@ COMMANDS: dict[str, Command] = {
     "jobs": Command("openrlhf_ext.jobs", "run several command lines in one process and one Ray session"),
 }
 
+NEEDS_THE_STACK = ("torch", "transformers", "tokenizers", "numpy", "pyarrow", "openrlhf", "ray", "deepspeed", "vllm")
+"""Modules that `pip install -e .` does not bring."""
+
 _EXAMPLE = """\
 examples:
   openrlhf-ext doctor
@@ -63,6 +66,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 1
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        if package not in NEEDS_THE_STACK:
+            traceback.print_exc()
+            return 1
+        print(
+            f"this command needs the training stack; not installed here: {package}\n"
+            "  fix: make setup (CPU) or the two GPU steps of the README; see openrlhf-ext doctor",
+            file=sys.stderr,
+        )
+        return 2
     except Exception:
         traceback.print_exc()
         return 1

@@ -293,3 +293,16 @@ def test_grade_is_the_reward_of_a_rollout(tmp_path, capsys):
     ):
         assert cli.main(["grade", *wrong, *files]) == 2
     assert capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("module", "code"), [("torch.nn", 2), ("some_typo", 1)])
+def test_a_light_installation_is_told_what_to_install(module, code, monkeypatch, capsys):
+    from openrlhf_ext.cli import main
+
+    def fail(_words):
+        raise ModuleNotFoundError(f"No module named '{module}'", name=module)
+
+    monkeypatch.setattr("openrlhf_ext.cli._run", fail)
+    assert main(["prepare"]) == code
+    said = capsys.readouterr().err
+    assert ("make setup" in said) == (code == 2) and ("Traceback" in said) == (code == 1)
