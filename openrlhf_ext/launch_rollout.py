@@ -43,8 +43,10 @@ def run_rollout_method(resolved: Resolved, plan: Plan, recipe: Recipe, run: RunD
     from openrlhf_ext.rollout.source import RolloutSource
     from openrlhf_ext.topology import PlannedGroup, place, remember
     from openrlhf_ext.trainer import RolloutTrainer
+    from openrlhf_ext.upstream.quiet import warnings_only
     from openrlhf_ext.workers import CriticWorker, PolicyWorker, ReferenceWorker
 
+    warnings_only()
     strategy = get_strategy(args)
     model = args.actor.model_name_or_path
 
