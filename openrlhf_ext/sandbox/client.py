@@ -1,6 +1,7 @@
 """The side of the process that wants programs run: a few fork servers, lent to one thread at a time."""
 
 import atexit
+import itertools
 import os
 import socket
 import subprocess
@@ -20,6 +21,7 @@ START_SECONDS = 180.0
 ANSWER_SECONDS = 30.0
 """What a server may need beyond a program's wall time before it counts as dead."""
 MAX_WORKERS = 4
+_numbers = itertools.count(1)
 
 
 class _ServerGone(Exception):
@@ -31,10 +33,12 @@ class _Server:
 
     def __init__(self, layers: Sequence[str], modules: Sequence[str]) -> None:
         ours, theirs = socket.socketpair()
+        # The command line names this server alone, whatever descriptor it got: `ps` and the tests tell its processes by it.
+        name = f"server {next(_numbers)} of process {os.getpid()}"
         folder = str(Path(openrlhf_ext.__file__).parents[1])
         program = (
             f"import sys; sys.path.insert(0, {folder!r}); from openrlhf_ext.sandbox.server import main; "
-            f"main({theirs.fileno()}, {tuple(layers)!r}, {tuple(modules)!r})  # for process {os.getpid()}"
+            f"main({theirs.fileno()}, {tuple(layers)!r}, {tuple(modules)!r})  # {name}"
         )
         keep = {name: os.environ[name] for name in ("PATH", "LD_LIBRARY_PATH") if name in os.environ}
         self._socket = ours
