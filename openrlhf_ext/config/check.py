@@ -12,7 +12,7 @@ from openrlhf_ext.config.check_batch import batch_problems
 from openrlhf_ext.config.check_offline import offline_problems
 from openrlhf_ext.config.check_preference import preference_problems
 from openrlhf_ext.config.check_range import range_problems
-from openrlhf_ext.config.check_rollout import has_critic, rollout_problems
+from openrlhf_ext.config.check_rollout import rollout_problems, without_effect
 from openrlhf_ext.config.device import CPU_ONLY, device_problems
 from openrlhf_ext.config.problem import ConfigError, Problem, errors, notes
 
@@ -117,7 +117,7 @@ def _optimised(resolved: Resolved) -> tuple[str, ...]:
     """Where the keys of each optimiser stand."""
     if resolved.program != "ppo":
         return ("",)
-    return ("actor.", "critic.") if has_critic(resolved) else ("actor.",)
+    return ("actor.", "critic.") if resolved.has_critic else ("actor.",)
 
 
 def _program(resolved: Resolved) -> Iterator[Problem]:
@@ -130,6 +130,7 @@ def _program(resolved: Resolved) -> Iterator[Problem]:
         yield Problem(resolved.where("data.multiturn"), "needs a chat template", "--data.apply_chat_template")
     if resolved.whole("eval.steps") > 0 and not resolved.get("eval.dataset"):
         yield Problem(resolved.where("eval.steps"), "set, but there is no eval.dataset", "--eval.dataset FILE")
+    yield from without_effect(resolved, (("ckpt.max_mem", "ckpt.max_num alone limits the checkpoints"),))
 
 
 def _upstream(resolved: Resolved) -> list[Problem]:

@@ -72,6 +72,10 @@ def _reference(resolved: Resolved) -> Iterator[Problem]:
 
 
 def _reward_model(resolved: Resolved) -> Iterator[Problem]:
+    if resolved.whole("ds.lora.rank") > 0:
+        what = "OpenRLHF saves the adapter alone: the head that scores, random and frozen beside it, would be lost"
+        fix = "--ds.lora.rank 0; to start from LoRA: train sft with it, then openrlhf-ext merge"
+        yield Problem(resolved.where("ds.lora.rank"), what, fix)
     if resolved.preference.ends != "both":
         what = f"{resolved.preference.ends}: PPO scores prompt, answer and end token, so both sides need their end"
         yield Problem(resolved.where("preference.ends"), what, "--preference.ends both, or leave it out")

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 
 import torch
 from openrlhf.trainer.sft_trainer import SFTTrainer
 
+from openrlhf_ext.methods.program_checkpoint import save_program_checkpoint
 from openrlhf_ext.record.run_dir import RunDir
 
 
 class RecordedSFTTrainer(SFTTrainer):
-    """One metrics row per update (rank 0): loss, learning rate, held-out loss, tokens trained on, seconds."""
+    """One metrics row per update (rank 0): loss, learning rate, held-out loss, tokens trained on, seconds. Checkpoints are whole or absent."""
 
     def fit(self, args, consumed_samples=0, num_update_steps_per_epoch=None):
+        self._saves_state, self.disable_ds_ckpt = not self.disable_ds_ckpt, True  # upstream would write it in place
         self._run = RunDir.open(args.record.run_dir) if self.strategy.is_rank_0() else None
         self._last = time.perf_counter()
         self._tokens = 0
@@ -25,7 +28,14 @@ class RecordedSFTTrainer(SFTTrainer):
 
     def save_logs_and_checkpoints(self, args, global_step, step_bar, logs_dict=None, client_states=None):
         super().save_logs_and_checkpoints(args, global_step, step_bar, logs_dict, client_states)
-        logs = logs_dict or {}
+        self._record(args, global_step, logs_dict or {})
+        if self._saves_state and global_step % args.ckpt.save_steps == 0:
+            save_program_checkpoint(
+                self.model.model, Path(args.ckpt.path), global_step, client_states or {}, args.ckpt.max_num
+            )
+
+    def _record(self, args, global_step, logs) -> None:
+        """The metrics row of an update. Every rank calls it."""
         # Upstream's `loss_mean` is the share of this rank's rows, scaled so that the mean over ranks is the loss of the batch.
         means = self.strategy.all_reduce({"loss": logs["loss_mean"], "tokens": float(self._tokens)})
         tokens, self._tokens = round(means["tokens"] * self.strategy.world_size), 0

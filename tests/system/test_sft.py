@@ -1,34 +1,47 @@
-"""The SFT program on one and on two ranks: a complete run directory, a model that learnt, and the same run on both layouts; and with LoRA.
+"""The SFT program on one and on two ranks: a complete run directory, a model that learnt, and the same run on both layouts; with LoRA; killed.
 
-All are jobs of one process. Cost: about 70 s on 2 idle cores.
+All but the killed run are jobs of one process. Cost: about 100 s on 2 idle cores.
 """
 
 from __future__ import annotations
 
 import shlex
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from openrlhf_ext.checkpoint import checkpoints
 from openrlhf_ext.record.run_dir import read_events
-from tests.system.toy import environment, rows_of, write_rows
+from tests.system.toy import Job, environment, rows_of, write_rows
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(1500)]
 
 LAYOUTS = {"one": 1, "two": 2}
+LONG = {"train__max_epochs": 8, "ckpt__save_steps": 2, "ckpt__max_num": 1}
+LONG_STEPS = 24
 
 
 @pytest.fixture(scope="module")
 def sft(toy, tmp_path_factory) -> Path:
-    """The folder of a run on one rank, a run on two, and a run of LoRA merged into its base."""
+    """The folder of a run on one rank, a run on two, a run of LoRA merged into its base, and a long run, whole and killed once."""
     folder = tmp_path_factory.mktemp("sft")
     rows = [
         {"input": f"{i}+{i % 7} mod 100\n", "output": f"{i}+{i % 7}={i + i % 7}\n#### {i + i % 7}"} for i in range(24)
     ]
     data = write_rows(folder / "data.jsonl", rows)
+    killed = toy.sft(folder / "killed", data, **LONG)
+    job = Job([str(word) for word in killed], folder / "killed.log", environment())
+    try:
+        job.until(lambda: len(rows_of(folder / "killed")) > LONG_STEPS // 2, "step in the second half", every=0.002)
+    finally:
+        job.signal(signal.SIGKILL)
+        job.process.wait()
+    assert checkpoints(folder / "killed" / "checkpoints")[-1].name < f"step_{LONG_STEPS:06d}"
     jobs = [toy.sft(folder / name, data, run__ranks_per_node=ranks) for name, ranks in LAYOUTS.items()]
+    jobs += [[*killed, "--resume"], toy.sft(folder / "whole", data, **LONG)]
     jobs.append(toy.sft(folder / "lora", data, ds__lora__rank=4, ds__lora__alpha=8))
     jobs.append(
         ["merge", "--base", toy.model, "--adapter", folder / "lora" / "model", "--out", folder / "merged"],
@@ -97,3 +110,18 @@ def test_a_lora_run_trains_the_adapter_alone_and_merges_into_its_base(sft: Path,
     assert base.keys() == merged.keys()
     moved = {name for name in base if not base[name].equal(merged[name])}
     assert moved and all(name.endswith("_proj.weight") for name in moved), "only linear layers carry the adapter"
+
+
+def test_a_killed_run_ends_as_an_uninterrupted_one(sft: Path) -> None:
+    from safetensors.torch import load_file
+
+    killed, whole = sft / "killed", sft / "whole"
+    kinds = [event["kind"] for event in read_events(killed)]
+    assert (kinds.count("start"), kinds.count("resume"), kinds[-1]) == (1, 1, "finish")
+    ours, theirs = ([row for row in rows_of(run) if "train/loss" in row] for run in (killed, whole))
+    assert [row["step"] for row in ours] == list(range(1, LONG_STEPS + 1))
+    for key in ("train/loss", "train/lr"):
+        assert [row[key] for row in ours] == pytest.approx([row[key] for row in theirs], rel=1e-3, abs=1e-6), key
+    one, two = (load_file(run / "model" / "model.safetensors") for run in (killed, whole))
+    assert max((one[name] - two[name]).abs().max().item() for name in one) < 1e-4
+    assert [path.name for path in checkpoints(killed / "checkpoints")] == [f"step_{LONG_STEPS:06d}"]

@@ -169,12 +169,21 @@ def test_the_rest_of_the_wrong_solution_must_be_there(asked: Asked) -> None:
         ("kto", {"model__nll_loss_coef": 0.1}, "model.nll_loss_coef"),
         ("rm", {"preference__ends": "chosen"}, "preference.ends"),
         ("rm", {"model__loss_type": "hinge"}, "model.loss_type"),
+        ("rm", {"ds__lora__rank": 8}, "ds.lora.rank"),
         ("dpo", {"train__batch_size": 6}, "train.batch_size"),
     ],
 )
 def test_values_that_cannot_work_are_refused(asked: Asked, method: str, settings: dict, key: str) -> None:
     data = asked.write("train.jsonl", PAIRS)
     assert key in {error.where.split(" (")[0] for error in asked.errors(method, data__dataset=data, **settings)}
+
+
+def test_lora_is_refused_only_where_its_head_would_be_lost(asked: Asked) -> None:
+    data = asked.write("train.jsonl", PAIRS)
+    (error,) = asked.errors("rm", data__dataset=data, ds__lora__rank=8)
+    assert "head" in error.what and "merge" in error.fix
+    for method in ("dpo", "self-explore", "kto"):
+        assert asked.errors(method, data__dataset=data, ds__lora__rank=8) == []
 
 
 def test_what_nothing_reads_is_remarked_on(asked: Asked) -> None:

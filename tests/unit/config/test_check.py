@@ -197,6 +197,7 @@ def test_sft_mistakes(sft):
     assert where(check(sft({"data.multiturn": "true"}))) == {"data.multiturn"}
     assert where(check(sft({"eval.steps": "10"}))) == {"eval.steps"}
     assert errors(check(sft({"ds.lora.rank": "8"}))) == []
+    assert where(notes(check(sft({"ckpt.max_mem": "100"})))) == {"ckpt.max_mem"}
     assert where(check(sft({"run.precision": "fp16"}))) == {"run.precision"}
     assert errors(check(sft({"run.precision": "fp16"}, "cuda"))) == []
     assert where(check(sft({"model.model_name_or_path": "null", "data.dataset": "null"}))) == {
