@@ -1,9 +1,11 @@
-"""Markdown table of the arms of the reverse curriculum's claim: held-out accuracy from the question, and rewarded rollouts.
+"""Markdown tables of the reverse curriculum's claim: held-out accuracy from the question, rewarded rollouts, differences to plain RL seed by
+seed and problem by problem, success of every start state, and whether the runs were equal in all but their mode.
 
     python benchmarks/reverse_curriculum.py DIR [DIR ...]
 
 DIR is a run of `train reverse-curriculum` or holds some. SFT is what those runs measured before their first update, once per start model.
-A rollout is rewarded where its answer was right; partial rewards do not count.
+A rollout is rewarded where its answer was right; partial rewards do not count. Intervals over seeds are Student's; p is the exact paired
+test on the problems that only one of two runs of a seed solves. Pictures: benchmarks/start_state_picture.py.
 """
 
 from __future__ import annotations
@@ -11,13 +13,15 @@ from __future__ import annotations
 import argparse
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import yaml
 
+from openrlhf_ext.evaluate.statistics import compare
+from openrlhf_ext.record.compare import NOT_A_SETTING
 from openrlhf_ext.record.rows import is_run, read_metrics, read_rollouts, step_of
-from openrlhf_ext.record.stats import mean_and_spread
+from openrlhf_ext.record.stats import mean_and_spread, mean_interval, wilson
 
 ARMS = ("plain", "staged", "mixed", "adaptive")
 STEP = re.compile(r"(\d+)([+-])(\d+)=(\d+)(?!\d)")
@@ -38,6 +42,16 @@ class Run:
     questions: float
     step_accuracy: float | None
     minutes: float
+    seed: int | None = None
+    tokens: int = 0
+    solved: dict[object, bool] = field(default_factory=dict)
+    """Held-out problem -> whether the last evaluation's greedy answer is right."""
+    stages: list[dict[int, tuple[float, float]]] = field(default_factory=list)
+    """Per training step: stage -> (right answers, samples)."""
+    curve: list[tuple[int, float]] = field(default_factory=list)
+    """(step, held-out accuracy)."""
+    settings: dict[str, object] = field(default_factory=dict)
+    """Dotted key -> value, without what may differ between the runs of one experiment."""
 
 
 def main() -> None:
@@ -63,7 +77,7 @@ def read_run(path: Path) -> Run:
     evaluated = [(step_of(row), value) for row in rows if (value := _accuracy(row)) is not None]
     if len(evaluated) < 2 or evaluated[0][0] != 0:
         raise ValueError(f"{path}: not evaluated before and after training")
-    stages = [_stages(row) for row in rows]
+    stages = [found for row in rows if (found := _stages(row))]
     return Run(
         arm=str(_section(path, "reverse_curriculum")["mode"]),
         start=str(_section(path, "actor")["model_name_or_path"]),
@@ -75,6 +89,12 @@ def read_run(path: Path) -> Run:
         questions=sum(step[0][1] for step in stages if 0 in step),
         step_accuracy=step_accuracy(read_rollouts(path, "eval_*_000000")),
         minutes=rows[-1].get("time/elapsed", 0.0) / 60,
+        seed=_seed(path),
+        tokens=int(rows[-1].get("rollout/tokens_total", 0)),
+        solved=_solved(path, evaluated[-1][0]),
+        stages=stages,
+        curve=evaluated,
+        settings=_settings(path),
     )
 
 
@@ -86,18 +106,101 @@ def markdown(runs: Sequence[Run]) -> str:
         "|---|--:|--:|---|--:|--:|--:|--:|",
         _line("sft", [100 * run.before for run in started], "-", "-", "-", "-"),
     ]
-    for arm in sorted({run.arm for run in runs}, key=_order):
+    for arm in sorted({run.arm for run in runs}, key=order):
         group = [run for run in runs if run.arm == arm]
         rewarded = f"{sum(run.rewarded for run in group):.0f} of {sum(run.rollouts for run in group)}"
         question = f"{sum(run.from_question for run in group):.0f} of {sum(run.questions for run in group):.0f}"
         change = _mean([100 * (run.after - run.before) for run in group], "+.1f")
         minutes = _mean([run.minutes for run in group], ".1f")
         lines.append(_line(arm, [100 * run.after for run in group], change, rewarded, question, minutes))
+    lines += [*_paired_lines(runs), *_stage_lines(runs), *_fairness_lines(runs)]
     steps = [run.step_accuracy for run in started if run.step_accuracy is not None]
     if steps:
         shares = ", ".join(f"{share:.2f}" for share in steps)
         lines += ["", f"Right lines of the start models' greedy answers: {shares}."]
     return "\n".join(lines)
+
+
+def _paired_lines(runs: Sequence[Run]) -> list[str]:
+    """Every arm against plain RL of the same seed: points, and the problems that only one of the two solves."""
+    plain = {run.seed: run for run in runs if run.arm == "plain"}
+    lines = [
+        "",
+        "| against plain, same seed | runs | difference, points | 95 % over seeds | only plain solves | only it solves | p of each run |",
+        "|---|--:|--:|--:|--:|--:|---|",
+    ]
+    for arm in sorted({run.arm for run in runs} - {"plain"}, key=order):
+        pairs = [(plain[run.seed], run) for run in runs if run.arm == arm and run.seed in plain]
+        pairs = [(first, second) for first, second in pairs if first.start == second.start]
+        if not pairs:
+            continue
+        points = [100 * (second.after - first.after) for first, second in pairs]
+        interval = mean_interval(points)
+        tests = [
+            compare([first.solved[key] for key in first.solved], [second.solved[key] for key in first.solved])
+            for first, second in pairs
+            if first.solved and first.solved.keys() == second.solved.keys()
+        ]
+        cells = [arm, str(len(pairs)), _mean(points, "+.1f"), "-"]
+        if interval:
+            cells[-1] = f"{interval[0]:+.1f} .. {interval[1]:+.1f}"
+        cells += (
+            [str(sum(t.only_first for t in tests)), str(sum(t.only_second for t in tests))] if tests else ["-", "-"]
+        )
+        lines.append(f"| {' | '.join([*cells, ', '.join(f'{t.p_value:.2g}' for t in tests) or '-'])} |")
+    return lines if len(lines) > 3 else []
+
+
+def _stage_lines(runs: Sequence[Run]) -> list[str]:
+    """Success of the sampled answers from every start state: first fifth of the steps that had it, then the last fifth."""
+    known = sorted({stage for run in runs for step in run.stages for stage in step}, reverse=True)
+    if not known:
+        return []
+    names = [f"stage {stage}" if stage else "stage 0, the question" for stage in known]
+    lines = ["", f"| right in training, %: first fifth > last fifth | {' | '.join(names)} |"]
+    lines.append("|---|" + "--:|" * len(known))
+    for arm in sorted({run.arm for run in runs}, key=order):
+        group = [run for run in runs if run.arm == arm]
+        cells = [_fifths([[step[stage] for step in run.stages if stage in step] for run in group]) for stage in known]
+        lines.append(f"| {' | '.join([arm, *cells])} |")
+    return lines
+
+
+def _fifths(visits: Sequence[Sequence[tuple[float, float]]]) -> str:
+    """`visits`: per run the (right answers, samples) of the steps that had a stage."""
+    firsts = [pair for steps in visits for pair in steps[: max(1, len(steps) // 5)]]
+    lasts = [pair for steps in visits for pair in steps[-max(1, len(steps) // 5) :]]
+    if not firsts:
+        return "-"
+    return " > ".join(
+        f"{100 * sum(right for right, _ in part) / sum(count for _, count in part):.0f}" for part in (firsts, lasts)
+    )
+
+
+def _fairness_lines(runs: Sequence[Run]) -> list[str]:
+    """What was equal and what was not; how sure a single figure is; what the start model gets right by chance."""
+    lines = [""]
+    keys = {key for run in runs for key in run.settings} - {"reverse_curriculum.mode"}
+    apart = {key: {repr(run.settings.get(key)) for run in runs} for key in sorted(keys)}
+    told = [f"{key} ({', '.join(sorted(values))})" for key, values in apart.items() if len(values) > 1]
+    rollouts = sorted({run.rollouts for run in runs})
+    same = f"{rollouts[0]} rollouts each" if len(rollouts) == 1 else f"rollouts differ: {rollouts}"
+    lines.append(f"Besides mode and seed the runs differ in {'; '.join(told) or 'no setting'}; {same}.")
+    tokens = {arm: [run.tokens for run in runs if run.arm == arm] for arm in sorted({r.arm for r in runs}, key=order)}
+    if any(any(counts) for counts in tokens.values()):
+        means = ", ".join(f"{arm} {sum(counts) / len(counts) / 1000:.0f}k" for arm, counts in tokens.items())
+        lines.append(f"Tokens generated per run: {means}; from start states there is less to generate.")
+    sizes = sorted({len(run.solved) for run in runs if run.solved})
+    if len(sizes) == 1:
+        low, high = wilson(sizes[0] / 2, sizes[0])
+        lines.append(
+            f"Accuracy is greedy on {sizes[0]} held-out problems: one figure has a 95 % interval of up to {50 * (high - low):.1f} points either way."
+        )
+    first = [run.stages[0][0] for run in runs if run.stages and 0 in run.stages[0]]
+    if first:
+        right, samples = (sum(pair[i] for pair in first) for i in (0, 1))
+        lines.append(f"Right among the first step's samples from the question, all runs: {right:.0f} of {samples:.0f}.")
+    return lines
 
 
 def step_accuracy(rows: Iterable[Mapping[str, object]]) -> float | None:
@@ -131,12 +234,42 @@ def _accuracy(row: Mapping[str, float]) -> float | None:
     return next((row[key] for key in row if re.fullmatch(r"eval/(?!.*-test/)[^/]+/accuracy", key)), None)
 
 
+def _solved(path: Path, step: int) -> dict[object, bool]:
+    """Problem -> right or not, of the greedy answers to ``eval.dataset`` at ``step``; empty where the rollouts are not kept."""
+    files = [
+        f for f in (path / "rollouts").glob(f"eval_*_{step:06d}.jsonl") if not f.stem.endswith(f"-test_{step:06d}")
+    ]
+    rows = [row for file in files for row in read_rollouts(path, file.stem) if row.get("mode", "greedy") == "greedy"]
+    return {row.get("problem_id", row["prompt"]): bool(row["correct"]) for row in rows}
+
+
+def _seed(path: Path) -> int | None:
+    seed = _section(path, "run").get("seed")
+    return seed if isinstance(seed, int) else None
+
+
+def _settings(path: Path) -> dict[str, object]:
+    return {key: value for key, value in _flat(_config(path)).items() if key not in NOT_A_SETTING}
+
+
+def _flat(tree: Mapping[str, object], prefix: str = "") -> dict[str, object]:
+    found: dict[str, object] = {}
+    for key, value in tree.items():
+        found |= _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+    return found
+
+
+def _config(path: Path) -> dict[str, object]:
+    found = yaml.safe_load((path / "config.yaml").read_text(encoding="utf-8"))
+    return found if isinstance(found, dict) else {}
+
+
 def _section(path: Path, name: str) -> dict[str, object]:
-    section = yaml.safe_load((path / "config.yaml").read_text(encoding="utf-8")).get(name)
+    section = _config(path).get(name)
     return section if isinstance(section, dict) else {}
 
 
-def _order(arm: str) -> int:
+def order(arm: str) -> int:
     return ARMS.index(arm) if arm in ARMS else len(ARMS)
 
 

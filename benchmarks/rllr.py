@@ -1,9 +1,11 @@
-"""Markdown tables of RLLR's claim: reward models on held-out pairs, and label accuracy and rationale quality of the arms.
+"""Markdown tables of RLLR's claim: label accuracy and rationale quality of the arms, the order that is claimed, arm against arm, what was equal
+in all runs, and the reward models on held-out pairs.
 
     python benchmarks/rllr.py DIR [DIR ...]
 
 DIR is a run of `train rllr` or holds some. SFT is what those runs measured before their first update. Greedy: one answer per held-out row;
-sampled: several at temperature 1, which is what PPO trains. Quality is the task's measure of the rationale.
+sampled: several at temperature 1, which is what PPO trains. Quality is the task's measure of the rationale. Intervals over seeds are
+Student's; p is the exact paired test on the greedy answers that only one of two runs of a seed has right.
 """
 
 from __future__ import annotations
@@ -11,17 +13,28 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import yaml
 
-from openrlhf_ext.evaluate.statistics import compare
-from openrlhf_ext.record.rows import is_run, read_metrics, read_rollouts
-from openrlhf_ext.record.stats import mean_and_spread
+from openrlhf_ext.evaluate.statistics import Comparison, compare
+from openrlhf_ext.record.compare import NOT_A_SETTING
+from openrlhf_ext.record.rows import is_run, read_metrics, read_rollouts, step_of
+from openrlhf_ext.record.stats import mean_and_spread, mean_interval, wilson
 
 ARMS = ("rationale", "label", "mixed", "exact-match")
 MEASURES = ("greedy accuracy", "sampled accuracy", "greedy quality", "sampled quality")
+CLAIMED: tuple[tuple[str, str, str, str], ...] = (
+    ("label", "rationale", "accuracy", "far above"),
+    ("rationale", "label", "quality", "above"),
+    ("mixed", "label", "accuracy", "at least"),
+    ("mixed", "rationale", "accuracy", "at least"),
+    ("mixed", "label", "quality", "at least"),
+    ("mixed", "rationale", "quality", "at least"),
+    ("label", "exact-match", "accuracy", "nothing claimed"),
+)
+"""(arm, arm it is compared with, what is measured, what the claim says of the first)."""
 
 
 @dataclass(frozen=True)
@@ -35,13 +48,21 @@ class Run:
     greedy_before: list[bool]
     greedy: list[bool]
     minutes: float
+    good: list[bool] = field(default_factory=list)
+    """Whether the greedy answer's rationale is good, per row; empty where the task does not say."""
+    start: str = ""
+    samples: int = 0
+    steps: int = 0
+    settings: dict[str, object] = field(default_factory=dict)
+    """Dotted key -> value, without what may differ between the runs of one experiment."""
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("paths", nargs="+", type=Path, metavar="DIR")
     paths = parser.parse_args().paths
-    print(markdown([read_run(path) for path in run_dirs(paths)]))
+    runs = [read_run(path) for path in run_dirs(paths)]
+    print("\n\n".join(part for part in (markdown(runs), order_table(runs), fairness(runs)) if part))
     ladders = [file for path in paths for file in sorted(path.glob("*/score.json"))]
     if ladders:
         print(f"\n{ladder(ladders)}")
@@ -72,6 +93,18 @@ def read_run(path: Path) -> Run:
         greedy_before=[bool(row["correct"]) for row in first if row["mode"] == "greedy"],
         greedy=[bool(row["correct"]) for row in last if row["mode"] == "greedy"],
         minutes=rows[-1].get("time/elapsed", 0.0) / 60,
+        good=_good(last),
+        start=str(_flat(config).get("actor.model_name_or_path", "")),
+        samples=int(rows[-1].get("rollout/samples_total", 0)),
+        steps=step_of(rows[-1]),
+        settings={key: value for key, value in _flat(config).items() if key not in (*NOT_A_SETTING, "rllr.reward")},
+    )
+
+
+def _good(rows: Sequence[Mapping]) -> list[bool]:
+    greedy = [row["metrics"] for row in rows if row["mode"] == "greedy"]
+    return (
+        [found["rationale_quality"] == 1 for found in greedy] if all("rationale_quality" in f for f in greedy) else []
     )
 
 
@@ -107,6 +140,75 @@ def markdown(runs: Sequence[Run]) -> str:
     return "\n".join(lines)
 
 
+def order_table(runs: Sequence[Run]) -> str:
+    """The claimed order, one row per comparison and way of answering: two arms of the same seed and start model. Empty without such runs."""
+    lines = [
+        "| claimed | answers | runs | difference, points | 95 % over seeds | only the second has it | only the first | p of each run |",
+        "|---|---|--:|--:|--:|--:|--:|---|",
+    ]
+    for arm, other, measure, claim in CLAIMED:
+        against = {(run.seed, run.start): run for run in runs if run.arm == other}
+        pairs = [
+            (run, against[run.seed, run.start]) for run in runs if run.arm == arm and (run.seed, run.start) in against
+        ]
+        for mode in ("greedy", "sampled"):
+            points = [
+                100 * (one - two)
+                for first, second in pairs
+                if (one := first.after[f"{mode} {measure}"]) is not None
+                and (two := second.after[f"{mode} {measure}"]) is not None
+            ]
+            if points:
+                tests = [_paired(second, first, measure) for first, second in pairs] if mode == "greedy" else []
+                name = (
+                    f"{measure}: {arm} {claim} {other}" if claim != "nothing claimed" else f"{measure}: {arm}, {other}"
+                )
+                lines.append(f"| {' | '.join([name, mode, *_difference(points, [t for t in tests if t])])} |")
+    return "\n".join(lines) if len(lines) > 2 else ""
+
+
+def _paired(first: Run, second: Run, measure: str) -> Comparison | None:
+    one, two = (run.greedy if measure == "accuracy" else run.good for run in (first, second))
+    return compare(one, two) if one and len(one) == len(two) else None
+
+
+def _difference(points: Sequence[float], tests: Sequence[Comparison]) -> list[str]:
+    mean, deviation = mean_and_spread(points)
+    interval = mean_interval(points)
+    cells = [str(len(points)), f"{mean:+.1f}" + ("" if deviation is None else f" ± {deviation:.1f}")]
+    cells.append(f"{interval[0]:+.1f} .. {interval[1]:+.1f}" if interval else "-")
+    if not tests:
+        return [*cells, "-", "-", "-"]
+    counts = [str(sum(t.only_first for t in tests)), str(sum(t.only_second for t in tests))]
+    return [*cells, *counts, ", ".join(f"{t.p_value:.2g}" for t in tests)]
+
+
+def fairness(runs: Sequence[Run]) -> str:
+    """What was equal in all runs and what was not, and how sure one figure is."""
+    keys = sorted({key for run in runs for key in run.settings})
+    apart = {key: sorted({repr(run.settings.get(key)) for run in runs}) for key in keys}
+    told = [f"{key} ({', '.join(values)})" for key, values in apart.items() if len(values) > 1]
+    work = sorted({(run.steps, run.samples) for run in runs})
+    same = (
+        f"{work[0][0]} steps and {work[0][1]} sampled answers each"
+        if len(work) == 1
+        else "steps and sampled answers differ: " + ", ".join(f"{steps} and {samples}" for steps, samples in work)
+    )
+    lines = [f"Besides arm and seed the runs differ in {'; '.join(told) or 'no setting'}; {same}."]
+    models = ("actor.model_name_or_path", "rllr.label_model", "rllr.rationale_model")
+    if all(len(apart.get(key, [""])) == 1 for key in models):
+        lines.append(
+            "One start model and one of each reward model serve all seeds: intervals over seeds are of the chance in PPO, not in their training."
+        )
+    sizes = sorted({len(run.greedy) for run in runs if run.greedy})
+    if len(sizes) == 1:
+        low, high = wilson(sizes[0] / 2, sizes[0])
+        lines.append(
+            f"Greedy accuracy is on {sizes[0]} held-out rows: one figure has a 95 % interval of up to {50 * (high - low):.1f} points either way."
+        )
+    return " ".join(lines)
+
+
 def ladder(files: Sequence[Path]) -> str:
     """One row per reward model and file of held-out pairs."""
     lines = [
@@ -134,6 +236,13 @@ def _mean(values: Sequence[float]) -> str:
         return "-"
     mean, deviation = mean_and_spread([100 * value for value in values])
     return f"{mean:.1f}" + ("" if deviation is None else f" ± {deviation:.1f}")
+
+
+def _flat(tree: Mapping[str, object], prefix: str = "") -> dict[str, object]:
+    found: dict[str, object] = {}
+    for key, value in tree.items():
+        found |= _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+    return found
 
 
 def _config(path: Path) -> dict:

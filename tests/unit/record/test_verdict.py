@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from openrlhf_ext.record.run_dir import RunDir
 from openrlhf_ext.record.stats import (
     difference_interval,
+    mean_interval,
     paired_interval,
     quantile,
     sign_test,
@@ -129,3 +130,11 @@ def test_smoothing_keeps_gaps_and_short_curves() -> None:
     assert smooth([1.0, None, 3.0, 5.0, 7.0], 3) == [1.0, None, 4.0, 5.0, 7.0]
     assert [smoothing_window(n) for n in (1, 11, 12, 60, 240)] == [1, 1, 3, 5, 21]
     assert [quantile([3.0, 1.0, 2.0, 4.0], q) for q in (0.0, 0.5, 0.98)] == [1.0, 2.0, 4.0]
+
+
+def test_the_interval_of_a_mean_over_seeds_is_students() -> None:
+    # 1, 2, 3: mean 2, deviation 1, t(2) = 4.303, so 2 +- 4.303 / sqrt 3.
+    assert mean_interval([1, 2, 3]) == pytest.approx((2 - 2.4843, 2 + 2.4843), abs=1e-3)
+    assert mean_interval([5]) is None, "one run tells no spread"
+    low, high = mean_interval([0.0, 1.0] * 6) or (0, 0)  # t(11) = 2.201, deviation 0.5222
+    assert high - low == pytest.approx(2 * 2.201 * 0.52223 / math.sqrt(12), abs=2e-3)
