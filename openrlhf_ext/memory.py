@@ -85,7 +85,12 @@ def activation_gib(shape: ModelShape, precision: str, micro_batch: int, length: 
 
 def frozen_state_gib(shape: ModelShape, precision: str, zero_stage: int, ranks: int) -> float:
     """Weights of a model that is not trained, per rank, in GiB."""
-    return BYTES[precision] * shape.parameters / (ranks if zero_stage >= 3 else 1) / GIB
+    return weights_gib(shape, precision) / (ranks if zero_stage >= 3 else 1)
+
+
+def weights_gib(shape: ModelShape, precision: str) -> float:
+    """The weights alone, in GiB: a model as it is saved for use."""
+    return BYTES[precision] * shape.parameters / GIB
 
 
 def checkpoint_gib(shape: ModelShape, precision: str) -> float:

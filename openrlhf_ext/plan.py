@@ -37,6 +37,9 @@ class Settings(Protocol):
     @property
     def precision(self) -> str: ...
 
+    @property
+    def has_critic(self) -> bool: ...
+
     def get(self, key: str) -> object: ...
 
     def own_key(self, leaf: str) -> str: ...
@@ -87,7 +90,7 @@ def _rollout_layout(
     share_all = resolved.flag("train.colocate_all")
     share_ref = share_all or resolved.flag("train.colocate_actor_ref")
     sizes = {"actor": _size(resolved, "actor")}
-    if resolved.text("algo.advantage.estimator") == "gae":
+    if resolved.has_critic:
         sizes["critic"] = _size(resolved, "critic")
     if resolved.number("algo.kl.init_coef") > 0:
         sizes["ref"] = _size(resolved, "ref")

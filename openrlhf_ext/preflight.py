@@ -17,7 +17,7 @@ from openrlhf_ext.cluster import Cluster
 from openrlhf_ext.config.load import Resolved
 from openrlhf_ext.config.problem import Problem
 from openrlhf_ext.data.offline import OfflineData
-from openrlhf_ext.memory import ModelShape, checkpoint_gib
+from openrlhf_ext.memory import ModelShape, checkpoint_gib, weights_gib
 from openrlhf_ext.plan import Plan
 from openrlhf_ext.preflight_data import Rows, read_rows, row_problems
 from openrlhf_ext.preflight_model import critic_problems, model_problems, read_model, reference_problems
@@ -218,17 +218,20 @@ def _machine(resolved: Resolved) -> Iterator[Problem]:
 
 
 def _disk(resolved: Resolved, model: ModelShape | None) -> Iterator[Problem]:
-    """Room for the checkpoints that will be kept, one being written, and the final model."""
+    """Room for the checkpoints that will be kept, one being written, and the saved models; a critic counts as large as the policy."""
     if model is None:
         return
     path = Path(str(resolved.run.dir)).absolute()
     parent = next(p for p in [path, *path.parents] if p.exists())
     kept = resolved.whole("ckpt.max_num") + 1 if resolved.whole("ckpt.save_steps") != -1 else 0
-    models = 2 if resolved.text("algo.advantage.estimator") == "gae" else 1  # the critic is saved too
-    needed = (kept * models + 0.3) * checkpoint_gib(model, resolved.precision)
+    trained = 2 if resolved.has_critic else 1
+    # The policy; OREO's value network too, or the best policy, which stays while the next or the last one is written beside it.
+    saved = 1 + resolved.offline + resolved.evaluation.keep_best
+    needed = kept * trained * checkpoint_gib(model, resolved.precision) + saved * weights_gib(model, resolved.precision)
     free = shutil.disk_usage(parent).free / 2**30
     if needed > free:
-        what = f"{kept} checkpoints and the model need about {needed:.1f} GiB, {parent} has {free:.1f} GiB free"
+        of, models = " of policy and critic" * (trained - 1), "model" if saved == 1 else f"{saved} saved models"
+        what = f"{kept} checkpoints{of} and the {models} need about {needed:.1f} GiB, {parent} has {free:.1f} GiB free"
         yield Problem("disk", what, "--ckpt.max_num 1, or another --run.dir")
 
 

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from openrlhf_ext.config.check_rollout import has_critic
 from openrlhf_ext.config.load import Resolved
 from openrlhf_ext.config.problem import Problem
 from openrlhf_ext.memory import ModelShape, read_shape
@@ -36,7 +35,7 @@ def read_model(resolved: Resolved, *, elsewhere: bool = False) -> tuple[ModelSha
 
 def critic_problems(resolved: Resolved, policy: ModelShape | None, *, elsewhere: bool = False) -> list[Problem]:
     """What is wrong with a critic that starts from a model of its own: its folder, or a vocabulary that is not the policy's."""
-    if not has_critic(resolved):
+    if not resolved.has_critic:
         return []
     if resolved.method == "rllr" and not resolved.explicit(
         "critic.model_name_or_path"

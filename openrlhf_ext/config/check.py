@@ -12,7 +12,7 @@ from openrlhf_ext.config.check_batch import batch_problems
 from openrlhf_ext.config.check_offline import offline_problems
 from openrlhf_ext.config.check_preference import preference_problems
 from openrlhf_ext.config.check_range import range_problems
-from openrlhf_ext.config.check_rollout import has_critic, rollout_problems, without_effect
+from openrlhf_ext.config.check_rollout import rollout_problems, without_effect
 from openrlhf_ext.config.device import CPU_ONLY, device_problems
 from openrlhf_ext.config.problem import ConfigError, Problem, errors, notes
 
@@ -117,7 +117,7 @@ def _optimised(resolved: Resolved) -> tuple[str, ...]:
     """Where the keys of each optimiser stand."""
     if resolved.program != "ppo":
         return ("",)
-    return ("actor.", "critic.") if has_critic(resolved) else ("actor.",)
+    return ("actor.", "critic.") if resolved.has_critic else ("actor.",)
 
 
 def _program(resolved: Resolved) -> Iterator[Problem]:

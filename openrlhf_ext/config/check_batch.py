@@ -54,7 +54,7 @@ def _rollout(resolved: Resolved) -> Iterator[Problem]:
         yield from _forward(resolved, per_step, forward, ranks)
     if resolved.number("algo.kl.init_coef") > 0:
         yield from _reference(resolved, per_step, forward)
-    if resolved.text("algo.advantage.estimator") == "gae":
+    if resolved.has_critic:
         yield from _critic(resolved, per_step, forward)
 
     generate = resolved.whole("rollout.vllm_generate_batch_size")

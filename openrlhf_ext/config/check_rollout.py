@@ -107,7 +107,7 @@ def _advantage(resolved: Resolved) -> Iterator[Problem]:
     if estimator not in allowed:
         what = f"{resolved.method} makes its advantages by {' or '.join(allowed)}, not by {estimator}"
         yield Problem(where("algo.advantage.estimator"), what, f"--algo.advantage.estimator {' or '.join(allowed)}")
-    if not has_critic(resolved):
+    if not resolved.has_critic:
         yield from _group_advantage(resolved)
     low, high = resolved.numbers("reward.clip_range")
     if low >= high:
@@ -134,11 +134,6 @@ def _group_advantage(resolved: Resolved) -> Iterator[Problem]:
     if frozen > -1:
         what = f"{frozen}: without a critic the policy would be frozen for that many steps"
         yield Problem(where("critic.freezing_steps"), what, "leave it out")
-
-
-def has_critic(resolved: Resolved) -> bool:
-    """Generalised advantage estimation is what needs a value of every state."""
-    return resolved.text("algo.advantage.estimator") == "gae"
 
 
 def _kl(resolved: Resolved) -> Iterator[Problem]:
@@ -203,7 +198,7 @@ def _topology(resolved: Resolved) -> Iterator[Problem]:
     ):
         what = f"policy ({_times(size['actor'])}) and reference ({_times(size['ref'])}) share GPUs, so they must have equal sizes"
         yield Problem(where("ref.num_gpus_per_node"), what, "leave ref.num_nodes and ref.num_gpus_per_node out")
-    if has_critic(resolved) and share_all and size["actor"] != size["critic"]:
+    if resolved.has_critic and share_all and size["actor"] != size["critic"]:
         what = f"policy ({_times(size['actor'])}) and critic ({_times(size['critic'])}) share GPUs, so they must have equal sizes"
         yield Problem(
             where("critic.num_gpus_per_node"), what, "leave critic.num_nodes and critic.num_gpus_per_node out"
@@ -278,7 +273,7 @@ def _no_effect(resolved: Resolved) -> Iterator[Problem]:
         rules.append(("algo.kl.horizon", "algo.kl.target is not set"))
     if not resolved.number("algo.kl.init_coef"):
         rules.append(("ref.", "algo.kl.init_coef is 0, so there is no reference"))
-    if not has_critic(resolved):
+    if not resolved.has_critic:
         rules += _NO_EFFECT_WITHOUT_CRITIC
     if resolved.device == "cpu":
         rules.append(("vllm.gpu_memory_utilization", "on CPU the cache is run.kv_cache_gib"))

@@ -84,6 +84,11 @@ class Resolved:
         return self.method in PREFERENCE_METHODS
 
     @property
+    def has_critic(self) -> bool:
+        """Generalised advantage estimation is what needs a value of every state; OREO's value network is the critic too."""
+        return self.text("algo.advantage.estimator") == "gae"
+
+    @property
     def task(self) -> dict[str, object]:
         """The ``task:`` section as ``tasks.make_task`` takes it."""
         return self.task_options.options

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -53,6 +55,26 @@ def examined(resolved: Resolved, **options: bool) -> tuple[Inputs, list[Problem]
     inputs = read_inputs(resolved)
     plan = make_plan(resolved, "cpu", rows=inputs.rows, model=inputs.model)
     return inputs, preflight(resolved, plan, inputs=inputs, **options)
+
+
+def test_both_networks_need_room_in_checkpoints_and_when_they_are_saved(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from openrlhf_ext import preflight as module
+
+    monkeypatch.setattr(module, "_installed", lambda package: True)
+    resolved = request(model, save(tmp_path / "t.jsonl", rows()), ckpt__save_steps=5, ckpt__max_num=1)
+    inputs = replace(read_inputs(resolved), model=ModelShape(10**9, 1, 64, 2, 2, 32, 100))
+
+    def found(free_gib: float) -> list[str]:
+        monkeypatch.setattr(module.shutil, "disk_usage", lambda path: SimpleNamespace(free=free_gib * 2**30))
+        plan = make_plan(resolved, "cpu", rows=inputs.rows)
+        return [p.what for p in preflight(resolved, plan, inputs=inputs, tokens=False) if p.where == "disk"]
+
+    # Two checkpoints of both at 16 bytes a parameter, policy and value network at 4: 72e9 bytes = 67.1 GiB.
+    (what,) = found(67)
+    assert what.startswith("2 checkpoints of policy and critic and the 2 saved models need about 67.1 GiB")
+    assert found(68) == []
 
 
 def test_good_data_gives_a_plan_with_the_whole_horizon(model: Path, tmp_path: Path) -> None:

@@ -249,20 +249,24 @@ def test_a_critic_of_its_own_is_looked_at() -> None:
 
 
 @pytest.mark.usefixtures("folder")
-def test_the_checkpoints_of_a_critic_need_room_too(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_checkpoints_of_a_critic_and_the_best_policy_need_room_too(monkeypatch: pytest.MonkeyPatch) -> None:
     from openrlhf_ext import preflight as module
 
-    billion = ModelShape(10**9, 1, 64, 2, 2, 32, 100)  # 16 bytes a parameter in float32 and on disk: 14.9 GiB
+    # In float32 a checkpoint has 16 bytes a parameter: 14.9 GiB; the weights alone have 4: 3.7 GiB.
+    billion = ModelShape(10**9, 1, 64, 2, 2, 32, 100)
     monkeypatch.setattr(module, "_installed", lambda package: True)
 
-    def found(method: str, free_gib: float) -> list[str]:
+    def found(method: str, free_gib: float, **settings: object) -> list[str]:
         monkeypatch.setattr(module.shutil, "disk_usage", lambda path: SimpleNamespace(free=free_gib * 2**30))
-        more = {"rollout__n_samples_per_prompt": 2} if method == "grpo" else {}
+        more = settings | ({"rollout__n_samples_per_prompt": 2} if method == "grpo" else {})
         resolved = request(method, ckpt__save_steps=5, ckpt__max_num=1, **more)
         inputs = replace(read_inputs(resolved), model=billion)
         plan = make_plan(resolved, "cpu", rows=inputs.rows)
         return [p.where for p in errors(preflight(resolved, plan, inputs=inputs, tokens=False)) if p.where == "disk"]
 
-    # Two checkpoints of the policy and the final model: 2.3 x 14.9 = 34 GiB; with the critic's two: 4.3 x 14.9 = 64 GiB.
-    assert [found("grpo", free) for free in (30, 40)] == [["disk"], []]
-    assert [found("reverse-curriculum", free) for free in (40, 60, 70)] == [["disk"], ["disk"], []]
+    # Two checkpoints of the policy and the final model: 2 x 14.9 + 3.7 = 33.5 GiB; with the critic's two: 4 x 14.9 + 3.7 = 63.3 GiB.
+    assert [found("grpo", free) for free in (33, 34)] == [["disk"], []]
+    assert [found("reverse-curriculum", free) for free in (40, 63, 64)] == [["disk"], ["disk"], []]
+    # The best policy stays while the last one is written: 2 x 14.9 + 2 x 3.7 = 37.3 GiB.
+    best = {"evaluation__keep_best": True, "eval__dataset": "mixed.jsonl", "eval__steps": 5}
+    assert [found("grpo", free, **best) for free in (34, 37, 38)] == [["disk"], ["disk"], []]
