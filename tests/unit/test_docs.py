@@ -71,6 +71,8 @@ FEW_PUZZLES, MANY_ROWS, FEW_CHAINS = 6, 300, 500
 MANY_SAMPLES, FEW_TRACED = 8, 24
 PER_RUN = ("--run.dir", "--run.seed")
 """Settings in which runs may differ and still pass or fail the same checks."""
+TABLES = tuple(f"benchmarks/{name}.py" for name in ("table", "reverse_curriculum", "start_state_picture"))
+"""Programs that only read runs."""
 HUB_MODEL = "meta-llama/Llama-2-7b-hf"
 """Its tokenizer is not here: the stand-in's counts and cuts."""
 
@@ -124,7 +126,7 @@ class Reader:
             subprocess.run(["python", *words[1:], *few], check=True, capture_output=True, env=self.environment({}))
         elif words[:2] == ["python", "benchmarks/explore.py"]:  # starts an engine
             subprocess.run(["python", words[1], "--help"], check=True, capture_output=True, env=self.environment({}))
-        elif words[0] == "python" and words[1] in ("benchmarks/table.py", "benchmarks/reverse_curriculum.py"):
+        elif words[0] == "python" and words[1] in TABLES:
             subprocess.run(["python", *words[1:]], check=True, capture_output=True, env=self.environment({}))
         else:
             pytest.fail(f"{line!r} is neither run nor in NOT_RUN")
