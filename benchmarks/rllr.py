@@ -143,7 +143,7 @@ def markdown(runs: Sequence[Run]) -> str:
 def order_table(runs: Sequence[Run]) -> str:
     """The claimed order, one row per comparison and way of answering: two arms of the same seed and start model. Empty without such runs."""
     lines = [
-        "| claimed | answers | runs | difference, points | 95 % over seeds | only the second has it | only the first | p of each run |",
+        "| claimed | answers | runs | difference, points | 95 % over seeds | only the second has it | only the first has it | p of each run |",
         "|---|---|--:|--:|--:|--:|--:|---|",
     ]
     for arm, other, measure, claim in CLAIMED:
@@ -198,7 +198,7 @@ def fairness(runs: Sequence[Run]) -> str:
     models = ("actor.model_name_or_path", "rllr.label_model", "rllr.rationale_model")
     if all(len(apart.get(key, [""])) == 1 for key in models):
         lines.append(
-            "One start model and one of each reward model serve all seeds: intervals over seeds are of the chance in PPO, not in their training."
+            "One start model and one of each reward model serve all seeds: intervals over seeds hold for these models, whatever another training of them would give."
         )
     sizes = sorted({len(run.greedy) for run in runs if run.greedy})
     if len(sizes) == 1:
@@ -212,8 +212,8 @@ def fairness(runs: Sequence[Run]) -> str:
 def ladder(files: Sequence[Path]) -> str:
     """One row per reward model and file of held-out pairs."""
     lines = [
-        "| reward model | held-out pairs | accuracy, % | margin | calibration error | tau |",
-        "|---|---|--:|--:|--:|--:|",
+        "| reward model | held-out pairs | accuracy, % | margin | calibration error | accuracy, Wilson 95 % | tau |",
+        "|---|---|--:|--:|--:|--:|--:|",
     ]
     for file in files:
         for model, by_pairs in json.loads(file.read_text(encoding="utf-8")).items():
@@ -221,7 +221,9 @@ def ladder(files: Sequence[Path]) -> str:
                 scale = found["scale"]
                 cells = [Path(model).parent.name, f"{Path(pairs).stem} ({scale['pairs']})"]
                 numbers = [f"{100 * scale['accuracy']:.1f} ± {100 * found['error']:.1f}", f"{scale['margin']:.2f}"]
-                cells += [*numbers, f"{found['calibration_error']:.3f}", f"{scale['tau']:.2f}"]
+                low, high = wilson(scale["accuracy"] * scale["pairs"], scale["pairs"])
+                cells += [*numbers, f"{found['calibration_error']:.3f}", f"{100 * low:.1f} .. {100 * high:.1f}"]
+                cells.append(f"{scale['tau']:.2f}")
                 lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
