@@ -20,7 +20,7 @@ openrlhf-ext prepare game24-puzzles --out "$OUT/data" --seed "$SEED"
 openrlhf-ext prepare tiny-model --out "$OUT/init" --task game24 --context "$CONTEXT" --seed "$SEED" --overwrite
 for format in v1 v2 v3; do
     openrlhf-ext prepare game24-traces --puzzles "$OUT/data/train.jsonl" --out "$OUT/data/$format" --seed "$SEED" \
-        --searches "$SEARCHES" --nodes "$NODES" --format "$format" --tokenizer "$OUT/init" --buckets "$BUCKETS" --validation
+        --searches "$SEARCHES" --nodes "$NODES" --format "$format" --tokenizer "$OUT/init" --buckets "$BUCKETS" --validation rows
 done
 
 models=()

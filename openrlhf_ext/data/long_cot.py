@@ -42,3 +42,29 @@ def without_duplicates(records: Iterable[TraceRecord]) -> Iterator[TraceRecord]:
         if key not in seen:
             seen.add(key)
             yield record
+
+
+def hold_out_rows(records: Sequence[TraceRecord], share: float) -> tuple[list[TraceRecord], list[TraceRecord]]:
+    """(training, held-out): the first `share` of shuffled records. Other traces of the same puzzles stay in training."""
+    held_out = max(1, round(share * len(records)))
+    return list(records[held_out:]), list(records[:held_out])
+
+
+def hold_out_puzzles(
+    records: Sequence[TraceRecord], share: float, seed: int
+) -> tuple[list[TraceRecord], list[TraceRecord]]:
+    """(training, held-out): all records of `share` of the puzzles, chosen by the seed, are held out.
+
+    A puzzle is its multiset of numbers: neither another search of it nor another order of its digits stays in training.
+    Raises ValueError for fewer than two puzzles.
+    """
+    puzzles = sorted({_puzzle(record) for record in records})
+    if len(puzzles) < 2:
+        raise ValueError(f"{len(puzzles)} puzzle: give at least 2, one to train on and one to hold out")
+    chosen = set(random.Random(f"held-out puzzles {seed}").sample(puzzles, max(1, round(share * len(puzzles)))))
+    held_out = [record for record in records if _puzzle(record) in chosen]
+    return [record for record in records if _puzzle(record) not in chosen], held_out
+
+
+def _puzzle(record: TraceRecord) -> tuple[int, ...]:
+    return tuple(sorted(int(word) for word in record["input"].split()))

@@ -2,9 +2,11 @@
 
 Every puzzle is searched several times in random order; each search is pruned to every number of nodes in the range. With
 --tokenizer, short.jsonl, medium.jsonl and long.jsonl hold the rows of one length bucket (tokens of input + output).
+traces.json says how the rows were made, their format first: a row itself does not tell v2 from v3 to a person.
 """
 
 import argparse
+import json
 import os
 import random
 import sys
@@ -13,7 +15,13 @@ from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
 
-from openrlhf_ext.data.long_cot import TraceRecord, case_records, without_duplicates
+from openrlhf_ext.data.long_cot import (
+    TraceRecord,
+    case_records,
+    hold_out_puzzles,
+    hold_out_rows,
+    without_duplicates,
+)
 from openrlhf_ext.prepare.arguments import at_least, integer_range
 from openrlhf_ext.prepare.tokenizers import open_tokenizer
 from openrlhf_ext.tasks.base import LabelError
@@ -27,6 +35,7 @@ EXAMPLE = "--puzzles data/game24/train.jsonl --out data/game24 --nodes 6-11 --fo
 
 BUCKETS = {"short": (0, 300), "medium": (300, 550), "long": (550, 1100)}
 VALIDATION_SHARE = 0.01
+RECIPE = "traces.json"
 CASES_PER_BATCH = 16
 
 Case = tuple[int, list[int], int]
@@ -41,13 +50,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, default=42)
     parser.add_argument("--tokenizer", metavar="M", help="also write length buckets, measured with this tokenizer")
     parser.add_argument("--buckets", type=bucket_bounds, default=BUCKETS, metavar="A,B,C", help="default 300,550,1100")
-    parser.add_argument("--validation", action="store_true", help="move 1%% of the rows to validation.jsonl")
+    parser.add_argument(
+        "--validation",
+        nargs="?",
+        const="puzzles",
+        choices=("puzzles", "rows"),
+        help="move 1%% to validation.jsonl: of the puzzles, with all their rows (default), or of the rows, whose puzzles stay in training",
+    )
     parser.add_argument(
         "--workers", type=at_least(1), help="processes (default: one per core); the rows do not depend on it"
     )
 
 
 def run(args: argparse.Namespace) -> None:
+    before = _recorded_format(args.out / RECIPE)
     counts = build_traces(
         args.puzzles,
         args.out,
@@ -61,7 +77,9 @@ def run(args: argparse.Namespace) -> None:
         buckets=args.buckets,
     )
     for name, count in counts.items():
-        print(f"{args.out / name}: {count} rows")
+        print(f"{args.out / name}: {count} rows in format {args.format}")
+    if before not in ("", args.format):
+        print(f"{args.out} held traces in format {before}: they were replaced")
 
 
 def bucket_bounds(text: str) -> dict[str, tuple[int, int]]:
@@ -82,13 +100,14 @@ def build_traces(
     tokenizer: str | None = None,
     workers: int | None = None,
     progress: bool = True,
-    validation: bool = False,
+    validation: str | None = None,
     buckets: dict[str, tuple[int, int]] | None = None,
 ) -> dict[str, int]:
     """Writes OUT/sft.jsonl with rows {"input", "output", "nodes"}, shuffled; returns the number of rows per file.
 
     `nodes` is an inclusive range of pruning thresholds. `tokenizer` (a name or a directory) adds one file per length bucket of
-    tokens of input + output. `validation` moves 1% of the rows to OUT/validation.jsonl. Nothing depends on `workers`.
+    tokens of input + output. `validation` moves 1% to OUT/validation.jsonl: "puzzles" = all rows of 1% of the puzzles, "rows" = 1% of
+    the rows. Nothing depends on `workers`. OUT/traces.json records the request. Raises ValueError for one that cannot be met.
     """
     cases = _read_cases(Path(puzzles))
     if format not in FORMATS:
@@ -102,11 +121,26 @@ def build_traces(
     random.Random(seed).shuffle(records)
     parts = {"sft": records}
     if validation:
-        held_out = max(1, round(VALIDATION_SHARE * len(records)))
-        parts = {"sft": records[held_out:], "validation": records[:held_out]}
+        by_rows = validation == "rows"
+        train, held_out = (
+            hold_out_rows(records, VALIDATION_SHARE) if by_rows else hold_out_puzzles(records, VALIDATION_SHARE, seed)
+        )
+        parts = {"sft": train, "validation": held_out}
     if tokenizer is not None:
         parts |= _length_buckets(parts["sft"], tokenizer, buckets or BUCKETS)
-    return {f"{name}.jsonl": write_jsonl(Path(out) / f"{name}.jsonl", rows) for name, rows in parts.items()}
+    counts = {f"{name}.jsonl": write_jsonl(Path(out) / f"{name}.jsonl", rows) for name, rows in parts.items()}
+    recipe = {"format": format, "searches": searches, "nodes": list(nodes), "seed": seed, "validation": validation}
+    (Path(out) / RECIPE).write_text(json.dumps(recipe | {"rows": counts}) + "\n", encoding="utf-8")
+    return counts
+
+
+def _recorded_format(recipe: Path) -> str:
+    """The format of the traces that lie there already; empty where nothing says it."""
+    try:
+        held = json.loads(recipe.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return ""
+    return str(held.get("format", "")) if isinstance(held, dict) else ""
 
 
 def _check_ranges(searches: int, nodes: tuple[int, int], cards: int) -> None:
