@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from openrlhf_ext.config.load import Resolved
 from openrlhf_ext.config.problem import Problem
 from openrlhf_ext.tasks.base import LabelError, Task
+from openrlhf_ext.tasks.fitting import other_task
 
 SHOWN = 5
 """Bad rows named one by one; the rest are counted."""
@@ -54,6 +56,7 @@ def read_rows(resolved: Resolved, key: str, *, elsewhere: bool = False) -> tuple
             more, their_places, theirs = _read_json(path)
             rows, places, problems = rows + more, places + their_places, problems + theirs
             incomplete |= bool(theirs)
+            problems += _recorded_traces(resolved.where(key), path)
         else:
             incomplete = True
             problems.append(_unread(resolved, key, path))
@@ -68,6 +71,16 @@ def row_problems(resolved: Resolved, data: Rows, task: Task | None) -> list[Prob
     if task is not None:
         found += _labels(resolved, data, task)
     return found
+
+
+def _recorded_traces(where: str, path: Path) -> Iterator[Problem]:
+    """The format of search traces where ``traces.json`` beside them records it: nothing else tells v2 from v3 before a run."""
+    try:
+        recipe = json.loads((path.parent / "traces.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return
+    if isinstance(recipe, dict) and path.name in recipe.get("rows", ()):
+        yield Problem(where, f"{path} holds search traces in format {recipe.get('format')}", "", note=True)
 
 
 def _read_json(path: Path) -> tuple[list[dict], list[str], list[Problem]]:
@@ -149,18 +162,29 @@ def _columns(resolved: Resolved, data: Rows) -> list[Problem]:
 
 
 def _labels(resolved: Resolved, data: Rows, task: Task) -> list[Problem]:
-    column, bad = resolved.text("data.label_key"), []
+    column = resolved.text("data.label_key")
+    bad: list[Problem] = []
+    unread: list[dict] = []
+    checked = 0
     stride = -(-len(data.rows) // LABELS_CHECKED) or 1
     for row, place in list(zip(data.rows, data.places, strict=True))[::stride]:
         if not isinstance(row.get(column), (str, dict)):
             continue
+        checked += 1
         try:
             task.verify("", row[column])
         except LabelError as error:
+            unread.append(row)
             bad.append(
                 Problem(place, f"field {column!r}: {error}", f"a label of the task {task.name}, as prepare writes it")
             )
-    return _first(bad, data.key)
+    if len(bad) > SHOWN or 1 < len(bad) == checked:
+        what = (
+            f"{len(bad)} of {checked} labels are none of the task {task.name}; the first: {bad[0].where}: {bad[0].what}"
+        )
+        labels, sources = [row[column] for row in unread], [row.get("datasource") for row in unread]
+        return [Problem(data.key, what, other_task(task, labels, sources))]
+    return bad
 
 
 def _first(bad: list[Problem], where: str) -> list[Problem]:

@@ -117,6 +117,47 @@ def test_many_bad_rows_are_counted(look):
     assert "25 more" in found[-1].what
 
 
+def test_labels_of_another_task_are_one_problem_that_names_the_task(look):
+    chain = {"input": "1+1\n", "label": json.dumps({"answer": "2"})}
+    write_rows([chain] * 30)
+    (problem,) = errors(look())
+    assert problem.where == "data.prompt_dataset"
+    assert problem.what.startswith(
+        "30 of 30 labels are none of the task game24; the first: rows.jsonl line 1: field 'label'"
+    )
+    assert "chain" in problem.fix and "gsm8k" in problem.fix and "game24" not in problem.fix
+    write_rows([chain | {"datasource": "chain"}] * 30)
+    assert errors(look())[0].fix == "--task chain"
+    write_rows([ROW] * 2)
+    (problem,) = errors(look({"task.name": "chain", "rollout.batch_size": "1", "train.batch_size": "8"}))
+    assert problem.what.startswith("2 of 2 labels are none of the task chain") and problem.fix == "--task game24"
+
+
+def test_a_few_broken_labels_are_named_one_by_one_and_many_are_counted(look):
+    broken = ROW | {"label": '{"numbers": 4}'}
+    write_rows([ROW, broken, ROW, broken, *[ROW] * 10])
+    assert [p.where for p in errors(look())] == ["rows.jsonl line 2", "rows.jsonl line 4"]
+    write_rows([*[ROW] * 10, *[broken] * 6])
+    (problem,) = errors(look())
+    assert problem.what.startswith("6 of 16 labels are none of the task game24; the first: rows.jsonl line 11")
+    assert problem.fix == "labels of the task game24, as prepare writes them"
+
+
+def test_the_form_of_search_traces_is_remarked_on_where_it_is_recorded(look):
+    write_rows([{"input": "1\n", "output": "b"}] * 8)
+    write_rows([{"format": "v2", "rows": {"rows.jsonl": 8}}], "traces.json")
+    quiet = {"ckpt.save_steps": "5"}
+    (note,) = look(quiet, method="sft")
+    assert note.note and (note.where, note.what) == (
+        "data.dataset (command line)",
+        "rows.jsonl holds search traces in format v2",
+    )
+    write_rows([{"format": "v2", "rows": {"other.jsonl": 8}}], "traces.json")
+    assert look(quiet, method="sft") == []
+    Path("traces.json").write_text("[1")
+    assert look(quiet, method="sft") == []
+
+
 def test_held_out_rows_are_checked_too(look):
     write_rows([ROW, {"input": "1 2 3 4\n"}], "test.jsonl")
     found = look({"eval.dataset": "test.jsonl"})

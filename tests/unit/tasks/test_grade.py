@@ -68,3 +68,16 @@ def test_many_problems_are_cut(tmp_path):
     write(source, ["{\n"] * 50)
     with pytest.raises(ValueError, match="and 30 more problems"):
         grade_file({"name": "game24"}, source, tmp_path / "out.jsonl")
+
+
+def test_labels_of_another_task_are_one_problem_with_the_task_that_fits(tmp_path):
+    source = tmp_path / "in.jsonl"
+    rows = [{"label": LABEL, "response": GOOD}] * 40
+    write(source, [*rows, {"label": LABEL}, "{nope\n"])
+    with pytest.raises(ValueError) as caught:
+        grade_file({"name": "gsm8k"}, source, tmp_path / "out.jsonl")
+    wrong, fix, *others = str(caught.value).split("\n")
+    assert wrong.startswith(f"{source}: 41 of 41 labels are none of the task gsm8k; the first: label: ")
+    assert fix == "    fix: --task game24"
+    assert [line.split(":")[1] for line in others] == ["41", "42"]
+    assert "response: missing" in others[0] and "not JSON" in others[1]
