@@ -10,8 +10,10 @@ from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
 import pytest
+import yaml
 
 from openrlhf_ext.data.explore import Budget, WrongSolution
+from openrlhf_ext.record.run_dir import RunDir
 from openrlhf_ext.rollout.explore import Sampled
 from openrlhf_ext.tasks import make_task
 
@@ -56,6 +58,56 @@ def test_tables(claim: Path) -> None:
     assert "| DPO on step pairs | 2 | 52.0 ± 2.8 | 50.0, 54.0 | +7.0 ± 4.2 | 1.0 ± 0.0 | 500 |" in lines
     assert "| 1 | 90 | 80 | 5 | 10 | 1:50 2:30 | 12345 | 0.46 | 25% |" in lines
     assert "| DPO on first wrong lines | 1 | 66.0 | 66.0 | +6.0 | 20.0 | 100 |" in lines
+
+
+def greedy(folder: Path, right: str) -> None:
+    """Graded answers: `1` right, `0` wrong, in order of the problems; a sampled answer beside them is not counted."""
+    rows = [{"mode": "greedy", "problem_id": i, "correct": mark == "1"} for i, mark in enumerate(right)]
+    rows.append({"mode": "sampled", "problem_id": 0, "correct": True})
+    (folder / "results.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def trained(path: Path, config: dict, updates: int) -> None:
+    with RunDir.create(path, yaml.safe_dump(config), {}) as run:
+        for step in range(1, updates + 1):
+            run.add_cost(train_tokens=1000)
+            run.metrics(step, {"train/loss": 0.5})
+
+
+def test_step_pairs_are_compared_with_outcome_pairs_problem_by_problem(claim: Path) -> None:
+    answers = {"sft": "00000000", "rft": "11100000", "outcome": "11000000", "step": "10111111"}
+    for seed in (1, 2):
+        for arm, right in answers.items():
+            greedy(claim / f"seed-{seed}/eval/{arm}", right)
+    greedy(claim / "seed-2/eval/step", "11000001")
+    lines = load("self_explore").markdown(claim).split("\n")
+    # Seed 1: 7 of 8 against 2 of 8, 6 to 1 problems, p = 2 * 8 / 128; seed 2: 3 against 2, 1 to 0. Mean of 62.5 and 12.5 is 37.5;
+    # Student with one degree of freedom: 12.706 * 35.355 / sqrt(2) = 317.65.
+    head = "| DPO on step pairs against DPO on outcome pairs | 2 | +37.5 ± 35.4 | -280.1 .. +355.1 |"
+    assert f"{head} 1 | 7 | 0.12, 1 |" in lines
+    assert any(line.startswith("| RFT against SFT | 2 | +37.5 ± 0.0 | +37.5 .. +37.5 | 0 | 6 |") for line in lines)
+    assert not any("first wrong lines against" in line for line in lines), "there are no graded answers of the game"
+    (claim / "seed-2/eval/step/results.jsonl").write_text("")
+    lines = load("self_explore").markdown(claim).split("\n")
+    assert any(line.startswith("| DPO on step pairs against DPO on outcome pairs | 1 | +62.5 | - |") for line in lines)
+
+
+def test_the_training_of_the_arms_and_what_differed_is_said(claim: Path) -> None:
+    config = {"train": {"max_epochs": 1, "batch_size": 16}, "adam": {"lr": 2e-5}, "run": {"seed": 1}}
+    for seed in (1, 2):
+        for arm, updates in (("outcome", 5), ("step", 3)):
+            data = {"data": {"dataset": f"{arm}.jsonl"}, "model": {"model_name_or_path": f"seed-{seed}/rft"}}
+            trained(claim / f"seed-{seed}/{arm}", config | data, updates)
+    greedy(claim / "seed-1/eval/step", "10" * 50)
+    text = load("self_explore").markdown(claim)
+    assert "| DPO on outcome pairs | 2 | 1 | 5 ± 0.0 | 5 ± 0.0 | 2e-05 |" in text.split("\n")
+    assert "| DPO on step pairs | 2 | 1 | 3 ± 0.0 | 3 ± 0.0 | 2e-05 |" in text.split("\n")
+    assert "equal in every setting, the start model included." in text
+    assert "One accuracy on 100 problems has a 95 % interval of up to 9.6 points" in text
+    trained(claim / "seed-3/outcome", config, 1)
+    trained(claim / "seed-3/step", config | {"adam": {"lr": 1e-5}}, 1)
+    (claim / "seed-3/eval").mkdir()
+    assert "of DPO of a seed differ in adam.lr." in load("self_explore").markdown(claim)
 
 
 def test_nothing_to_show_is_an_error(tmp_path: Path) -> None:
