@@ -96,6 +96,7 @@ def worker_settings(resolved: Resolved) -> Settings:
     """The method's part of what the workers are told."""
     from openrlhf_ext.losses.oreo import ALPHA, Objective
     from openrlhf_ext.methods.oreo_workers import Settings
+    from openrlhf_ext.upstream.adapters import Adapter
 
     oreo = resolved.oreo
     alpha = ALPHA[oreo.level] if oreo.alpha is None else oreo.alpha
@@ -104,6 +105,9 @@ def worker_settings(resolved: Resolved) -> Settings:
         reference_path(resolved),
         exact=oreo.regulariser == "exact",
         chunk=oreo.kl_chunk,
+        value_adapter=Adapter(oreo.critic_lora_rank, oreo.critic_lora_alpha or oreo.critic_lora_rank)
+        if oreo.critic_lora_rank
+        else None,
     )
 
 

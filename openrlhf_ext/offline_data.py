@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from openrlhf_ext.config.load import Resolved
 from openrlhf_ext.data.offline import Encoded, OfflineData, Reading, read_offline
+from openrlhf_ext.data.outcomes import balanced
 from openrlhf_ext.data.steps import split_after
 from openrlhf_ext.tasks import make_task
 
@@ -61,20 +62,27 @@ def splitter(resolved: Resolved) -> Callable[[str], list[str]] | None:
 
 
 def read_trajectories(resolved: Resolved, tokenizer: PreTrainedTokenizerBase) -> OfflineData:
-    """The usable trajectories of `data.prompt_dataset`, at most `data.max_samples`; at step level every one knows its steps.
+    """The usable trajectories of `data.prompt_dataset`, at most `oreo.per_problem` of a kind and problem and `data.max_samples` in all; at
+    step level every one knows its steps.
 
     Raises ValueError with one line per fault, as `file:line: field: what` where it belongs to a row; FileNotFoundError.
     """
     path = resolved.text("data.prompt_dataset")
     data = read_offline(path, reading(resolved, tokenizer))
-    kept = data.trajectories[: resolved.whole("data.max_samples")]
+    chosen, notes = data.trajectories, data.notes
+    most = resolved.oreo.per_problem
+    if most is not None:
+        chosen = balanced(chosen, most=most, success=resolved.oreo.reward_high, seed=resolved.run.seed)
+        what = f"at most {most} successes and {most} failures of a problem"
+        notes = [*notes, f"{path}: {len(chosen)} of {len(data.trajectories)} trajectories are used: {what}"]
+    kept = chosen[: resolved.whole("data.max_samples")]
     without = sum("step_starts" not in row for row in kept) if resolved.oreo.level == "step" else 0
     if without:
         raise ValueError(
             f"{path}: {without} of {len(kept)} trajectories have no step_starts, which the step level needs: name the task or "
             "oreo.delimiters (for plain rows), or collect the trajectories with their steps"
         )
-    return OfflineData(kept, data.dropped, data.notes, data.tokenised)
+    return OfflineData(kept, data.dropped, notes, data.tokenised)
 
 
 def pad_id(tokenizer: PreTrainedTokenizerBase) -> int:

@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from openrlhf_ext.config.load import Resolved
 
 _OFF: dict[str, str] = {
-    "ds.lora.rank": "the value head would be wrapped too, and the exact KL needs both models whole; not supported yet",
-    "ds.load_in_4bit": "it goes with LoRA, which is not supported yet",
+    "ds.lora.rank": "it would wrap the policy too, whose KL to the reference needs both models whole",
+    "ds.load_in_4bit": "the policy is trained whole, and the value network's head is written with its weights",
     "ds.packing_samples": "values and log-probs are taken from padded rows",
     "train.dynamic_batch_enable": "it packs samples; values and log-probs are taken from padded rows",
     "ds.use_liger_kernel": "it replaces the output layer, which is called on the actions alone here",
@@ -30,7 +30,10 @@ _OFF: dict[str, str] = {
 }
 """Key -> why it must stay off (false, 0 or null)."""
 
-_FIXES = {"eval.dataset": "leave it out, and afterwards: openrlhf-ext evaluate --model RUN/model"}
+_FIXES = {
+    "eval.dataset": "leave it out, and afterwards: openrlhf-ext evaluate --model RUN/model",
+    "ds.lora.rank": "leave it out; LoRA of the value network alone is --oreo.critic_lora_rank 64",
+}
 
 _ONE = {"ds.ring_attn_size": "ring attention", "ds.tensor_parallel_size": "tensor parallel"}
 
@@ -93,6 +96,9 @@ def _oreo(resolved: Resolved) -> Iterator[Problem]:
         yield Problem(where("oreo.delimiters"), what, 'in YAML: delimiters: ["\\n"]')
     if oreo.level != "step" and oreo.delimiters is not None:
         yield Problem(where("oreo.delimiters"), f"has no effect at level {oreo.level}", "leave it out", note=True)
+    if oreo.critic_lora_alpha is not None and not oreo.critic_lora_rank:
+        what = "has no effect without LoRA"
+        yield Problem(where("oreo.critic_lora_alpha"), what, "--oreo.critic_lora_rank 64, or leave it out", note=True)
     if resolved.whole("critic.freezing_steps") > -1:
         what = "both networks learn from the first step"
         yield Problem(where("critic.freezing_steps"), what, "leave it out")

@@ -121,6 +121,12 @@ class Oreo:
     """Model that l and the KL refer to; null = the policy's start model."""
     reference_cache: str | None = None
     """sampled: file of the reference's log-probs, which several runs may share; null = in the run directory."""
+    critic_lora_rank: int = 0
+    """Train the value network by LoRA of this rank on every linear layer, its head among them; 0 = all its weights. 7B runs of the paper: 64."""
+    critic_lora_alpha: int | None = None
+    """LoRA's updates are scaled by alpha / rank; null = the rank."""
+    per_problem: int | None = None
+    """Use at most this many successes and failures of a problem, and no more successes than failures; null = all. 7B runs: 4."""
     max_steps: int | None = None
     """End after exactly this many updates; null = ``train.max_epochs`` passes over the trajectories."""
 
@@ -189,6 +195,8 @@ class Rllr:
     """mixed: weight of the rationale score."""
     standardise: bool = False
     """Bring each score to mean 0, deviation 1 by its model's reward_scale.json before they are combined."""
+    format_penalty: float = 0.0
+    """Taken from the reward of an answer without a readable label line, or cut off, before the running moments; 0 = none (the paper)."""
     normalise: bool = True
     """Bring the reward to mean 0, deviation 1 by the moments of all answers so far."""
     whiten: bool = True

@@ -20,6 +20,7 @@ from openrlhf_ext.losses.oreo import Objective, policy_share, value_share
 from openrlhf_ext.losses.vocabulary import sampled_kl
 from openrlhf_ext.methods.oreo_forward import give_actions, head_of
 from openrlhf_ext.rollout.collate import OfflineBatch
+from openrlhf_ext.upstream.adapters import Adapter, save_merged
 from openrlhf_ext.upstream.frozen import frozen_actor
 from openrlhf_ext.upstream.value_head import zero_value_heads
 from openrlhf_ext.workers import CriticWorker, PolicyWorker
@@ -27,12 +28,16 @@ from openrlhf_ext.workers import CriticWorker, PolicyWorker
 
 @dataclass(frozen=True)
 class Settings:
-    """What the workers need to know of a request. ``reference``: path of the frozen model; ``chunk``: rows of logits at a time."""
+    """What the workers need to know of a request.
+
+    ``reference``: path of the frozen model; ``chunk``: rows of logits at a time; ``value_adapter``: LoRA of the value network.
+    """
 
     objective: Objective
     reference: str
     exact: bool = True
     chunk: int = 256
+    value_adapter: Adapter | None = None
 
 
 @dataclass(frozen=True)
@@ -168,7 +173,7 @@ class OreoValueWorker(CriticWorker):
     def init_model_from_pretrained(self, strategy, pretrain, max_steps, settings: Settings) -> None:
         """Upstream's, with a tokenizer to save beside it and a head that gives 0 for every text."""
         strategy.args.critic.save_value_network = True
-        with zero_value_heads():
+        with zero_value_heads(settings.value_adapter):
             super().init_model_from_pretrained(strategy, pretrain, max_steps)
         self.settings = settings
 
@@ -196,6 +201,10 @@ class OreoValueWorker(CriticWorker):
 
     def save_hf(self, directory: str) -> None:
         """Write the value network as a Hugging Face model with its head and tokenizer (every rank calls it; rank 0 writes)."""
+        adapter = self.settings.value_adapter
+        if adapter is not None:
+            save_merged(self.strategy, self.critic, self.tokenizer, directory, adapter)
+            return
         self.strategy.save_model(self.critic, self.tokenizer, directory)
 
     def _values(self, batch: OfflineBatch) -> torch.Tensor:

@@ -5,12 +5,17 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from openrlhf_ext.upstream.adapters import Adapter
 
 
 @contextlib.contextmanager
-def zero_value_heads() -> Iterator[None]:
+def zero_value_heads(adapter: Adapter | None = None) -> Iterator[None]:
     """Critics that upstream's worker builds inside the block begin with the value 0 everywhere, unless their checkpoint holds a head.
+
+    With an ``adapter`` they are wrapped in it and nothing else of them is trained; upstream's own options would wrap the policy too.
 
     Upstream draws a normal head where critic and policy share a path and leaves it as it comes otherwise (openrlhf 0.11.2, models/model.py).
     """
@@ -18,14 +23,16 @@ def zero_value_heads() -> Iterator[None]:
 
     from openrlhf_ext.upstream.actors import substituted
 
-    names = {"get_llm_for_sequence_regression": _zeroed(ppo_critic.get_llm_for_sequence_regression)}
+    names = {"get_llm_for_sequence_regression": _zeroed(ppo_critic.get_llm_for_sequence_regression, adapter)}
     with substituted(ppo_critic, names):
         yield
 
 
-def _zeroed(build: Callable[..., Any]) -> Callable[..., Any]:
+def _zeroed(build: Callable[..., Any], adapter: Adapter | None) -> Callable[..., Any]:
+    ours = {"init_value_head": False} | ({} if adapter is None else adapter.options())
+
     def built(pretrain: str, *args: Any, **options: Any) -> Any:
-        model = build(pretrain, *args, **options | {"init_value_head": False})
+        model = build(pretrain, *args, **options | ours)
         if not stores_head(pretrain, model.value_head_prefix):
             sharded = (options.get("ds_config") or {}).get("zero_optimization", {}).get("stage") == 3
             zero_head(model, sharded=sharded)

@@ -33,13 +33,13 @@ def start_model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPat
     return folder
 
 
-def critic_of_the_worker(folder: Path):
+def critic_of_the_worker(folder: Path, adapter=None):
     """As upstream's critic worker builds it, inside our block."""
     from openrlhf.trainer.ray import ppo_critic
 
     from openrlhf_ext.upstream.value_head import zero_value_heads
 
-    with zero_value_heads():
+    with zero_value_heads(adapter):
         return ppo_critic.get_llm_for_sequence_regression(
             str(folder),
             "critic",
@@ -80,6 +80,63 @@ def test_a_saved_head_is_kept_and_loaded_for_a_search(start_model: Path, tmp_pat
     torch.testing.assert_close(loaded(TOKENS, columns, MASK), critic.eval()(TOKENS, columns, MASK))
     with pytest.raises(ValueError, match=r"holds no score.weight"):
         load_value_model(str(start_model))
+
+
+def test_an_adapted_value_network_begins_at_zero_and_learns_by_its_adapters_alone(
+    start_model: Path, tmp_path: Path
+) -> None:
+    from transformers import AutoTokenizer
+
+    from openrlhf_ext.upstream.adapters import Adapter, merged_state, write_merged
+    from openrlhf_ext.upstream.value_head import load_value_model
+
+    adapter = Adapter(rank=4, alpha=12)
+    critic, columns = critic_of_the_worker(start_model, adapter), torch.ones_like(TOKENS[:, 1:])
+    assert not critic(TOKENS, columns, MASK).any()
+    trained = {name for name, parameter in critic.named_parameters() if parameter.requires_grad}
+    assert trained and all(".lora_" in name for name in trained)
+    wrapped = {name.rpartition(".lora_A")[0].rpartition(".")[2] for name in trained if ".lora_A" in name}
+    assert wrapped == {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj", "score"}
+
+    optimizer = torch.optim.Adam([p for p in critic.parameters() if p.requires_grad], lr=0.02)
+    before = {name: tensor.clone() for name, tensor in critic.state_dict().items() if ".lora_" not in name}
+    for _ in range(5):  # B of the head moves first; through it the rest
+        optimizer.zero_grad()
+        (critic(TOKENS, columns, MASK) - 1).square().mean().backward()
+        optimizer.step()
+    values = critic.eval()(TOKENS, columns, MASK)
+    assert values.abs().max() > 0.1 and values.std() > 0
+    assert all(tensor.equal(before[name]) for name, tensor in critic.state_dict().items() if name in before)
+
+    write_merged(
+        critic, critic.state_dict(), AutoTokenizer.from_pretrained(start_model), str(tmp_path / "value"), adapter
+    )
+    loaded = load_value_model(str(tmp_path / "value"))
+    torch.testing.assert_close(loaded(TOKENS, columns, MASK), values)
+    assert loaded.state_dict().keys() == critic_of_the_worker(start_model).state_dict().keys(), "no trace of adapters"
+    again = critic_of_the_worker(tmp_path / "value", adapter)
+    torch.testing.assert_close(again(TOKENS, columns, MASK), values, msg="a trained network may be the start")
+    wrong = merged_state(critic.state_dict(), Adapter(rank=4, alpha=4))
+    assert not wrong["score.weight"].allclose(loaded.state_dict()["score.weight"]), "the control: another scale"
+
+
+def test_half_an_adapter_is_refused() -> None:
+    from openrlhf_ext.upstream.adapters import Adapter, merged_state
+
+    down, up = torch.tensor([[1.0, 2.0]]), torch.tensor([[1.0], [3.0]])
+    state = {
+        "base_model.model.model.x.base_layer.weight": torch.zeros(2, 2),
+        "base_model.model.model.x.base_layer.bias": torch.ones(2),
+        "base_model.model.model.x.lora_A.default.weight": down,
+        "base_model.model.model.x.lora_B.default.weight": up,
+        "base_model.model.model.norm.weight": torch.ones(2),
+    }
+    merged = merged_state(state, Adapter(rank=1, alpha=2))
+    assert merged.keys() == {"model.x.weight", "model.x.bias", "model.norm.weight"}
+    assert merged["model.x.weight"].tolist() == [[2.0, 4.0], [6.0, 12.0]], "alpha / rank = 2, B A by hand"
+    for missing in ("lora_A", "lora_B"):
+        with pytest.raises(ValueError, match="halves of adapters do not make pairs"):
+            merged_state({key: value for key, value in state.items() if missing not in key}, Adapter(1, 2))
 
 
 def engine(model: torch.nn.Module) -> torch.nn.Module:

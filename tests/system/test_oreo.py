@@ -1,6 +1,7 @@
 """`train oreo` as a user runs it: it learns from failures, a kill changes nothing, and log-probs of the reference are computed once.
 
-`whole`, `steps` and `again` are jobs of one process; `killed` is a run of two. Cost: three starts without engines, about 60 s on 2 idle cores.
+`whole`, `steps`, `again` and `adapted` are jobs of one process; `killed` is a run of two. Cost: three starts without engines, about 60 s on 2
+idle cores.
 """
 
 from __future__ import annotations
@@ -77,10 +78,13 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def runs(toy, data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """`whole`, never interrupted; `killed`, killed in its second half and gone on with; `steps` and `again`, which share a cache."""
+    """`whole`, never interrupted; `killed`, killed in its second half and gone on with; `steps` and `again`, which share a cache; `adapted`,
+    whose value network is trained by LoRA."""
     folder = tmp_path_factory.mktemp("oreo-runs")
     whole = words(toy, folder / "whole", data)
     steps, again = (words(toy, folder / name, data, **sampled(folder)) for name in ("steps", "again"))
+    lora = {"oreo__critic_lora_rank": 4, "critic__adam__lr": 3e-2, "oreo__max_steps": 6}
+    adapted = words(toy, folder / "adapted", data, **lora)
     killed = words(toy, folder / "killed", data)
     job = Job(killed, folder / "killed.log", environment())
     try:
@@ -89,7 +93,7 @@ def runs(toy, data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         job.signal(signal.SIGKILL)
         job.process.wait()
     assert [path.name for path in checkpoints(folder / "killed" / "checkpoints")][-1] < f"step_{STEPS:06d}"
-    (folder / "all.jobs").write_text("\n".join(shlex.join(job) for job in (whole, steps, again)))
+    (folder / "all.jobs").write_text("\n".join(shlex.join(job) for job in (whole, steps, again, adapted)))
     for command in (["jobs", str(folder / "all.jobs")], [*killed, "--resume"]):
         job = Job(command, folder / f"{command[0]}.log", environment())
         assert job.wait() == 0, job.output()[-5000:]
@@ -151,6 +155,22 @@ def test_the_value_network_is_saved_in_a_form_that_can_be_read(runs: Path, toy) 
 
     prompt = str(chain_row(50)["input"])
     assert of(prompt + "#### 7") > of(prompt + "7+7=") + 0.3
+
+
+def test_an_adapted_value_network_learns_and_is_saved_whole(runs: Path, toy) -> None:
+    from safetensors.torch import load_file
+
+    from openrlhf_ext.upstream.value_head import load_value_model
+
+    rows = rows_of(runs / "adapted")
+    assert rows[0]["train/value_loss"] == pytest.approx(rows[0]["train/reward_mean"]), "V begins at 0"
+    assert rows[-1]["train/value_loss"] < 0.9 * rows[0]["train/value_loss"]
+    ours, plain = (load_file(runs / run / "value" / "model.safetensors") for run in ("adapted", "whole"))
+    assert ours.keys() == plain.keys() and ours["score.weight"].any(), "no adapter is left beside the weights"
+    start = load_file(toy.model / "model.safetensors")
+    (frozen,) = (key for key in ours if key.endswith("embed_tokens.weight"))
+    assert ours[frozen].equal(start[frozen]), "what LoRA does not reach stays"
+    load_value_model(str(runs / "adapted" / "value"))
 
 
 def test_a_killed_run_ends_where_the_whole_one_does(runs: Path) -> None:

@@ -138,6 +138,25 @@ def test_what_is_missing_is_said_before_anything_starts(model: Path, tmp_path: P
     assert any("do not fill one batch of 200" in p.what for p in errors(examined(few)[1]))
 
 
+def test_a_balanced_choice_keeps_failures_and_is_told(model: Path, tmp_path: Path) -> None:
+    """Problem 0: 3 right, 1 wrong; problem 1: 1 right, 3 wrong; problem 2: 4 right."""
+    outcomes = [[1, 1, 1, 0], [1, 0, 0, 0], [1, 1, 1, 1]]
+    data = [
+        {"prompt": f"{i}+1 mod 100\n", "response": f"#### {j}", "reward": reward, "problem_id": i}
+        for i, of_problem in enumerate(outcomes)
+        for j, reward in enumerate(of_problem)
+    ]
+    file = save(tmp_path / "t.jsonl", data)
+    inputs, found = examined(request(model, file, oreo__per_problem=2, train__batch_size=4, train__micro_batch_size=4))
+    assert errors(found) == []
+    # 1 right with the 1 wrong; 1 right with 2 wrong; 1 right alone.
+    assert inputs.rows == 2 + 3 + 1
+    assert any(
+        "6 of 12 trajectories are used: at most 2 successes and 2 failures of a problem" in p.what for p in found
+    )
+    assert examined(request(model, file, train__batch_size=4, train__micro_batch_size=4))[0].rows == 12
+
+
 def test_another_model_without_the_policys_vocabulary_is_refused(model: Path, tmp_path: Path) -> None:
     from openrlhf_ext.prepare.tiny_model import build_tiny_model
 

@@ -55,6 +55,9 @@ def test_a_valid_request_has_no_problems_and_needs_neither_task_nor_engines() ->
         ("oreo.alpha", "-1"),
         ("oreo.kl_chunk", "0"),
         ("oreo.max_steps", "0"),
+        ("oreo.critic_lora_rank", "-1"),
+        ("oreo.critic_lora_alpha", "0"),
+        ("oreo.per_problem", "0"),
         ("oreo.reward_low", "1"),
         ("oreo.delimiters", ","),
         ("train.batch_size", "30"),
@@ -94,3 +97,18 @@ def test_groups_that_share_gpus_need_equal_sizes() -> None:
 
 def test_a_method_with_engines_still_needs_one(grpo) -> None:
     assert "vllm.num_engines" in where(errors(check(grpo({"vllm.num_engines": "0"}))))
+
+
+def test_lora_is_for_the_value_network_alone() -> None:
+    (refused,) = errors(check(oreo(ds__lora__rank="64")))
+    assert "wrap the policy too" in refused.what and "--oreo.critic_lora_rank 64" in refused.fix
+    assert check(oreo(oreo__critic_lora_rank="64", oreo__critic_lora_alpha="32")) == []
+    (noted,) = check(oreo(oreo__critic_lora_alpha="32"))
+    assert noted.note and "no effect without LoRA" in noted.what
+    from openrlhf_ext.launch_offline import worker_settings
+    from openrlhf_ext.upstream.adapters import Adapter
+
+    assert worker_settings(oreo()).value_adapter is None
+    assert worker_settings(oreo(oreo__critic_lora_rank="64")).value_adapter == Adapter(64, 64)
+    assert worker_settings(oreo(oreo__critic_lora_rank="8", oreo__critic_lora_alpha="4")).value_adapter == Adapter(8, 4)
+    assert oreo(oreo__critic_lora_rank="8").upstream_args().ds.lora.rank == 0, "the policy stays whole"
