@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from openrlhf_ext.config.problem import ConfigError, Problem
+from openrlhf_ext.config.problem import ConfigError, Problem, refuse
 from openrlhf_ext.record.jsonl import disk_errors, sync_folder
 
 if TYPE_CHECKING:
@@ -78,12 +78,7 @@ def run(args: argparse.Namespace) -> int:
     try:
         merged = merge(args.base, args.adapter, args.out, args.dtype)
     except ConfigError as error:
-        print(
-            f"{len(error.problems)} problem{'s' if len(error.problems) > 1 else ''}, nothing was written:",
-            file=sys.stderr,
-        )
-        print("\n".join(map(str, error.problems)), file=sys.stderr)
-        return 2
+        return refuse(error.problems, "nothing was written")
     except (MergeError, OSError) as error:
         print(f"failed, nothing was written: {error}", file=sys.stderr)
         return 1

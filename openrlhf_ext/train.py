@@ -12,7 +12,7 @@ from openrlhf_ext.config.check import check
 from openrlhf_ext.config.check_range import has_positive_sizes
 from openrlhf_ext.config.knobs import AVAILABLE_METHODS
 from openrlhf_ext.config.load import Resolved, load
-from openrlhf_ext.config.problem import ConfigError, Problem, errors, notes
+from openrlhf_ext.config.problem import ConfigError, Problem, errors, notes, refuse
 from openrlhf_ext.plan import Plan, make_plan
 from openrlhf_ext.preflight import preflight, read_inputs
 
@@ -54,7 +54,7 @@ def run(args: argparse.Namespace) -> int:
     try:
         cluster, elsewhere = _cluster(args.cluster, args.dry_run)
     except ValueError as error:
-        return _refuse([Problem("--cluster", str(error), "leave it out to check against what is here")])
+        return refuse([Problem("--cluster", str(error), "leave it out to check against what is here")])
     here = Cluster.local()
     resolved, plan, problems = examine(
         args.method,
@@ -67,7 +67,7 @@ def run(args: argparse.Namespace) -> int:
         dry_run=args.dry_run,
     )
     if errors(problems):
-        return _refuse(errors(problems))
+        return refuse(problems)
     assert resolved is not None and plan is not None
     if args.dry_run:
         shown = cluster or (here if plan.device == "cpu" else None)
@@ -78,7 +78,7 @@ def run(args: argparse.Namespace) -> int:
     if cluster is None or resolved.run.ray_address not in ("auto", "local"):
         found = problems_after_joining(resolved, plan, here)
         if found:
-            return _refuse(found)
+            return refuse(found)
     from openrlhf_ext.launch import launch
 
     return launch(resolved, plan, resume=args.resume)
@@ -162,14 +162,6 @@ def _cluster(text: str | None, dry_run: bool) -> tuple[Cluster | None, bool]:
     if not dry_run:
         raise ValueError(f"{text} describes a cluster that need not be there: it goes with --dry-run")
     return cluster, True
-
-
-def _refuse(problems: Sequence[Problem]) -> int:
-    count = len(problems)
-    print(f"{count} problem{'s' if count > 1 else ''}, nothing was started:", file=sys.stderr)
-    for problem in problems:
-        print(problem, file=sys.stderr)
-    return 2
 
 
 def _remarks(problems: Sequence[Problem]) -> list[str]:

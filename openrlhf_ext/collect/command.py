@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from openrlhf_ext.config.problem import Problem, errors, notes
+from openrlhf_ext.config.problem import Problem, errors, refuse
 from openrlhf_ext.evaluate.engine_arguments import (
+    Place,
     add_engine_arguments,
+    carry_out,
     engine_options,
     engine_problems,
-    explain,
-    refuse,
+    remark,
     setting_problems,
+    task_settings,
 )
 
 if TYPE_CHECKING:
@@ -77,14 +78,11 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def run(args: argparse.Namespace) -> int:
     """0 = done, 2 = the request was wrong, 1 = it failed while running."""
-    from openrlhf_ext.cluster import Cluster, visible_gpus
     from openrlhf_ext.collect.request import CollectRequest, check_request
-    from openrlhf_ext.config.device import precision_of
 
-    machine = Cluster.local()
-    device = machine.device if args.device == "auto" else args.device
-    problems = setting_problems(args) + engine_problems(args, device, len(visible_gpus()))
-    task = {key.removeprefix("task."): value for key, value in args.settings if key.startswith("task.")}
+    place = Place.of(args)
+    problems = setting_problems(args) + engine_problems(args, place.device, place.gpus)
+    task = task_settings(args)
     if "name" not in task:
         problems.append(Problem("--task", "missing", "name the task that grades the responses, e.g. --task chain"))
     request = CollectRequest(
@@ -105,16 +103,15 @@ def run(args: argparse.Namespace) -> int:
         wave=max(args.wave, 1),
         logprobs=args.logprobs,
         resume=args.resume,
-        precision=precision_of(args.precision, device),
+        precision=place.precision,
     )
-    checked, found = check_request(request, device)
+    checked, found = check_request(request, place.device)
     # A missing task was said above; make_task would say it again.
     problems += [problem for problem in found if "name" in task or not problem.where.startswith("task.name")]
     if errors(problems) or checked is None:
-        return refuse(errors(problems))
-    for note in notes(problems):
-        print(f"note: {note.where}: {note.what}", file=sys.stderr)
-    return _run(checked, args, device, int(machine.cpus))
+        return refuse(problems)
+    remark(problems)
+    return _run(checked, args, place)
 
 
 def unescaped(texts: tuple[str, ...] | list[str]) -> tuple[str, ...]:
@@ -122,18 +119,10 @@ def unescaped(texts: tuple[str, ...] | list[str]) -> tuple[str, ...]:
     return tuple(text.replace("\\n", "\n").replace("\\t", "\t") for text in texts)
 
 
-def _run(checked: Checked, args: argparse.Namespace, device: str, cores: int) -> int:
+def _run(checked: Checked, args: argparse.Namespace, place: Place) -> int:
     from openrlhf_ext.collect.run import collect
 
-    try:
-        collected = collect(checked, engine_options(args, device, cores))
-    except KeyboardInterrupt:
-        print(f"stopped; whole waves are in {args.out}; go on: the same command with --resume", file=sys.stderr)
-        return 1
-    except Exception as failure:
-        print(explain(failure), file=sys.stderr)
-        print(f"whole waves are in {args.out}; go on: the same command with --resume", file=sys.stderr)
-        return 1
-    print(collected.text)
-    print(f"trajectories: {args.out}")
-    return 0
+    def work() -> str:
+        return f"{collect(checked, engine_options(args, place)).text}\ntrajectories: {args.out}"
+
+    return carry_out(work, f"whole waves are in {args.out}")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,7 +15,8 @@ from openrlhf_ext.collect.sampling import SamplePlan
 from openrlhf_ext.config.problem import Problem, errors
 from openrlhf_ext.config.values import coerce_open
 from openrlhf_ext.data.prompts import Problem as Question
-from openrlhf_ext.evaluate.models import Model, read_models
+from openrlhf_ext.evaluate.models import Model, digest, read_models
+from openrlhf_ext.evaluate.option_checks import below_one, empty_texts, sampling_problems
 from openrlhf_ext.evaluate.request import checked_task, split_lines
 from openrlhf_ext.evaluate.suite import Suite
 from openrlhf_ext.rollout.prompts import Prompt
@@ -102,67 +102,42 @@ def check_request(request: CollectRequest, device: str) -> tuple[Checked | None,
 def _with_tokenizer(
     request: CollectRequest, suite: Suite, task: Task, questions: Sequence[Question], model: Model, found: list[Problem]
 ) -> tuple[Checked | None, list[Problem]]:
-    from openrlhf_ext.evaluate.rendering import (
-        fit_context,
-        load_tokenizer,
-        render_prompts,
-        token_problems,
-        total_length,
-        turn_problems,
-    )
+    from openrlhf_ext.evaluate.rendering import engine_share
 
-    tokenizer = load_tokenizer(model.folder)
-    if isinstance(tokenizer, Problem):
-        return None, [*found, tokenizer]
-    asked = questions[: request.limit]
-    found += token_problems(suite, asked, model, tokenizer) + turn_problems(task, model, tokenizer)
-    if errors(found):
-        return None, found
-    prompts = render_prompts(suite, asked, tokenizer)
     explicit = request.max_new_tokens is not None
-    new_tokens, longest, more = fit_context(suite, prompts, model, tokenizer, explicit=explicit)
-    record = _record(request, suite, questions, model, new_tokens)
-    found += more + resume_problems(request.out, record)
+    share = engine_share(suite, task, questions[: request.limit], [model], found, explicit=explicit)
+    if share is None:
+        return None, found
+    record = _record(request, suite, questions, model, share.max_new_tokens)
+    found += resume_problems(request.out, record)
     if errors(found):
         return None, found
-    length = total_length(task, model, longest, new_tokens)
-    plan = SamplePlan(len(prompts), request.samples, request.wave, request.temperature, request.seed)
-    checked = Checked(request, task, suite.task, model, tokenizer, tuple(prompts), plan, new_tokens, length, record)
+    plan = SamplePlan(len(share.prompts), request.samples, request.wave, request.temperature, request.seed)
+    new_tokens, length = share.max_new_tokens, share.length
+    checked = Checked(
+        request, task, suite.task, model, share.tokenizer, share.prompts, plan, new_tokens, length, record
+    )
     return checked, found
 
 
 def _numbers(request: CollectRequest) -> list[Problem]:
-    found = []
-    for name, value in (
-        ("n", request.samples),
-        ("limit", request.limit),
-        ("max-new-tokens", request.max_new_tokens),
-    ):
-        if value is not None and value < 1:
-            found.append(Problem(f"--{name}", f"{value}", "give 1 or more"))
-    if not request.temperature >= 0:
-        found.append(Problem("--temperature", f"{request.temperature}", "give 0 or more"))
+    found = below_one((("n", request.samples), ("limit", request.limit), ("max-new-tokens", request.max_new_tokens)))
+    found += sampling_problems(request.temperature, request.top_p)
     if request.temperature == 0 and request.samples > 1:
         what = f"0, so the {request.samples} samples of a problem would be the same response"
         found.append(Problem("--temperature", what, "--temperature 0.7, or --n 1"))
-    if not 0 < request.top_p <= 1:
-        found.append(Problem("--top-p", f"{request.top_p}", "give more than 0, at most 1"))
-    for name, texts in (("stop", request.stop), ("delimiters", request.delimiters)):
-        if "" in texts:
-            found.append(Problem(f"--{name}", "an empty text", "give texts of at least one character"))
-    return found
+    return found + empty_texts({"stop": request.stop, "delimiters": request.delimiters})
 
 
 def _record(
     request: CollectRequest, suite: Suite, questions: Sequence[Question], model: Model, new_tokens: int
 ) -> dict[str, object]:
     """What must be equal for two commands to write the same file; --limit may grow."""
-    content = json.dumps([[q.question, q.label, q.head] for q in questions])
     return {
         "command": "collect",
         "model": f"{model.name}@{model.fingerprint}",
         "task": suite.task,
-        "prompts": hashlib.sha256(content.encode()).hexdigest()[:16],
+        "prompts": digest([[q.question, q.label, q.head] for q in questions]),
         "form": suite.form,
         "template": request.template if suite.form == "task" else None,
         "system": request.system,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -43,3 +44,10 @@ def errors(problems: Iterable[Problem]) -> list[Problem]:
 def notes(problems: Iterable[Problem]) -> list[Problem]:
     """The remarks, each once, in order."""
     return list(dict.fromkeys(p for p in problems if p.note))
+
+
+def refuse(problems: Iterable[Problem], undone: str = "nothing was started") -> int:
+    """Exit code 2, with every problem that forbids a start and its fix on the error stream."""
+    found = errors(problems)
+    print(f"{len(found)} problem{'s' if len(found) != 1 else ''}, {undone}:", *found, sep="\n", file=sys.stderr)
+    return 2

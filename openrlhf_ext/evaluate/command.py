@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import argparse
-import sys
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from openrlhf_ext.config.problem import Problem, errors, notes
+from openrlhf_ext.config.problem import Problem, errors, refuse
 from openrlhf_ext.evaluate.engine_arguments import (
+    Place,
     add_engine_arguments,
+    carry_out,
     engine_options,
     engine_problems,
-    explain,
-    refuse,
+    remark,
     setting_problems,
+    task_settings,
 )
+from openrlhf_ext.evaluate.option_checks import below_one
 
 if TYPE_CHECKING:
-    from openrlhf_ext.evaluate.request import Checked
+    from openrlhf_ext.evaluate.request import Checked, Request
 
 _EXAMPLE = """\
 Models of one shape and tokenizer are exchanged inside one engine; the first model is the one the others are compared with.
@@ -48,11 +52,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument("--out", required=True, metavar="DIR", help="where answers and figures go")
     parser.add_argument("--resume", action="store_true", help="go on with the evaluation in --out")
     what = parser.add_argument_group("what is asked (default: as the suite says)")
-    what.add_argument("--data", metavar="PATH", help="file, or directory of SPLIT.jsonl")
-    what.add_argument("--split", metavar="S", help="part of the data")
-    what.add_argument("--limit", type=int, metavar="N", help="only the first N problems")
-    what.add_argument("--template", metavar="T", help="plain, alpaca or chat")
-    what.add_argument("--max-new-tokens", type=int, metavar="N", help="longest answer in tokens")
+    add_question_arguments(what)
     what.add_argument(
         "--samples", type=int, metavar="K", help="sampled answers per problem for pass@K; 1 = greedy only"
     )
@@ -71,69 +71,74 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     return parser
 
 
-def run(args: argparse.Namespace) -> int:
-    """0 = done, 2 = the request was wrong, 1 = it failed while running."""
-    from openrlhf_ext.cluster import Cluster, visible_gpus
-    from openrlhf_ext.evaluate.request import Request, check_request
+def add_question_arguments(group: argparse._ArgumentGroup) -> None:
+    """What may be asked otherwise than a suite says."""
+    group.add_argument("--data", metavar="PATH", help="file, or directory of SPLIT.jsonl")
+    group.add_argument("--split", metavar="S", help="part of the data")
+    group.add_argument("--limit", type=int, metavar="N", help="only the first N problems")
+    group.add_argument("--template", metavar="T", help="plain, alpaca, chat ...")
+    group.add_argument("--max-new-tokens", type=int, metavar="N", help="longest answer in tokens")
 
-    machine = Cluster.local()
-    device = machine.device if args.device == "auto" else args.device
-    problems = setting_problems(args) + _server_problems(args)
-    problems += engine_problems(args, device, len(visible_gpus()) if args.model else None)
-    request = Request(
+
+def suite_request(args: argparse.Namespace, models: Sequence[str]) -> Request:
+    """These models on the suite, with the options that every command on a suite has."""
+    from openrlhf_ext.evaluate.request import Request
+
+    return Request(
         suite=args.suite,
         out=Path(args.out),
-        models=tuple(args.model or ()),
-        endpoint=args.endpoint,
-        endpoint_model=args.endpoint_model,
-        task={key.removeprefix("task."): value for key, value in args.settings if key.startswith("task.")},
+        models=tuple(models),
+        task=task_settings(args),
         data=args.data,
         split=args.split,
         template=args.template,
         limit=args.limit,
         max_new_tokens=args.max_new_tokens,
+        seed=args.seed,
+        wave=max(args.wave, 1),
+        resume=args.resume,
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """0 = done, 2 = the request was wrong, 1 = it failed while running."""
+    from openrlhf_ext.evaluate.request import check_request
+
+    place = Place.of(args)
+    problems = setting_problems(args) + _server_problems(args)
+    problems += engine_problems(args, place.device, place.gpus if args.model else None)
+    request = replace(
+        suite_request(args, args.model or ()),
+        endpoint=args.endpoint,
+        endpoint_model=args.endpoint_model,
         samples=args.samples,
         sample_rows=args.sample_rows,
         temperature=args.temperature,
         top_p=args.top_p,
-        seed=args.seed,
-        wave=args.wave,
-        resume=args.resume,
     )
-    checked, found = check_request(request, device)
+    checked, found = check_request(request, place.device)
     problems += found
     if errors(problems) or checked is None:
-        return refuse(errors(problems))
-    for note in notes(problems):
-        print(f"note: {note.where}: {note.what}", file=sys.stderr)
-    return _run(checked, args, device, int(machine.cpus))
+        return refuse(problems)
+    remark(problems)
+    return _run(checked, args, place)
 
 
-def _run(checked: Checked, args: argparse.Namespace, device: str, cores: int) -> int:
+def _run(checked: Checked, args: argparse.Namespace, place: Place) -> int:
     from openrlhf_ext.evaluate.options import ServerOptions
     from openrlhf_ext.evaluate.run import run_checked
 
-    options = engine_options(args, device, cores)
-    server_options = ServerOptions(args.concurrency, args.request_timeout, args.retries)
-    try:
-        report = run_checked(checked, Path(args.out), options, server_options)
-    except KeyboardInterrupt:
-        print(f"stopped; what is graded is in {args.out}; go on: the same command with --resume", file=sys.stderr)
-        return 1
-    except Exception as failure:
-        print(explain(failure), file=sys.stderr)
-        print(f"what is graded is in {args.out}; go on: the same command with --resume", file=sys.stderr)
-        return 1
-    print(report.text)
-    starts = f" (models: {len(report.summaries)}, engine starts: {report.engine_starts})" if args.model else ""
-    print(f"answers and figures: {args.out}{starts}")
-    return 0
+    def work() -> str:
+        server = ServerOptions(args.concurrency, args.request_timeout, args.retries)
+        report = run_checked(checked, Path(args.out), engine_options(args, place), server)
+        starts = f" (models: {len(report.summaries)}, engine starts: {report.engine_starts})" if args.model else ""
+        return f"{report.text}\nanswers and figures: {args.out}{starts}"
+
+    return carry_out(work, f"what is graded is in {args.out}")
 
 
 def _server_problems(args: argparse.Namespace) -> list[Problem]:
-    found = []
-    if args.concurrency < 1:
-        found.append(Problem("--concurrency", f"{args.concurrency}", "give 1 or more"))
+    found = below_one([("concurrency", args.concurrency)])
     if not args.request_timeout > 0:
         found.append(Problem("--request-timeout", f"{args.request_timeout} seconds", "give more than 0"))
     if args.retries < 0:

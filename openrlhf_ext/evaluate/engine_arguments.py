@@ -1,18 +1,40 @@
-"""Options of every command that starts engines, their checks, and how a refusal and a failure are told."""
+"""What every command that starts engines shares: its options and their checks, where it runs, and how its end is told."""
 
 from __future__ import annotations
 
 import argparse
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from openrlhf_ext.config.problem import Problem
+from openrlhf_ext.config.problem import Problem, notes
+from openrlhf_ext.evaluate.option_checks import below_one
 from openrlhf_ext.tasks.options import did_you_mean
 
 if TYPE_CHECKING:
     from openrlhf_ext.evaluate.options import EngineOptions
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a command runs: device and precision of its engines, and the cores and GPUs of this machine."""
+
+    device: str
+    precision: str
+    cores: int
+    gpus: int
+
+    @classmethod
+    def of(cls, args: argparse.Namespace) -> Place:
+        """The place that the options choose; "auto" is decided here."""
+        from openrlhf_ext.cluster import Cluster, visible_gpus
+        from openrlhf_ext.config.device import precision_of
+
+        machine = Cluster.local()
+        device = machine.device if args.device == "auto" else args.device
+        return cls(device, precision_of(args.precision, device), int(machine.cpus), len(visible_gpus()))
 
 
 def add_engine_arguments(parser: argparse.ArgumentParser) -> None:
@@ -57,17 +79,16 @@ def add_engine_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def engine_options(args: argparse.Namespace, device: str, cores: int) -> EngineOptions:
+def engine_options(args: argparse.Namespace, place: Place) -> EngineOptions:
     """The options as the engines take them; the machine's cores are shared among its engines."""
-    from openrlhf_ext.config.device import precision_of
     from openrlhf_ext.evaluate.options import EngineOptions
 
     return EngineOptions(
-        device=device,
-        precision=precision_of(args.precision, device),
+        device=place.device,
+        precision=place.precision,
         count=args.engines,
         tensor_parallel_size=args.tensor_parallel_size,
-        threads=args.threads or max(1, cores // args.engines),
+        threads=args.threads or max(1, place.cores // args.engines),
         kv_cache_gib=args.kv_cache_gib,
         gpu_memory_utilization=args.gpu_memory_utilization,
         ray_address=args.ray_address,
@@ -80,11 +101,8 @@ def engine_options(args: argparse.Namespace, device: str, cores: int) -> EngineO
 
 def engine_problems(args: argparse.Namespace, device: str, gpus: int | None) -> list[Problem]:
     """Numbers out of range, and more than this machine has. ``gpus``: how many it has; None = no engine is started here."""
-    found = []
-    for name in ("engines", "tensor_parallel_size", "wave", "kv_cache_gib", "threads"):
-        value = getattr(args, name)
-        if value is not None and value < 1:
-            found.append(Problem(f"--{name.replace('_', '-')}", f"{value}", "give 1 or more"))
+    counts = ("engines", "tensor_parallel_size", "wave", "kv_cache_gib", "threads")
+    found = below_one((name.replace("_", "-"), getattr(args, name)) for name in counts)
     for name in ("engine_timeout", "wave_timeout"):
         if not getattr(args, name) > 0:
             found.append(Problem(f"--{name.replace('_', '-')}", f"{getattr(args, name)} seconds", "give more than 0"))
@@ -106,6 +124,11 @@ def _device_problems(args: argparse.Namespace, device: str, gpus: int | None) ->
 def joined_by(args: argparse.Namespace) -> bool:
     """Whether the command joins a Ray cluster that is already there."""
     return bool(os.environ.get("RAY_ADDRESS")) if args.ray_address == "auto" else args.ray_address != "local"
+
+
+def task_settings(args: argparse.Namespace) -> dict[str, str]:
+    """The `--task.KEY VALUE` settings by KEY; `--task NAME` is `name`."""
+    return {key.removeprefix("task."): value for key, value in args.settings if key.startswith("task.")}
 
 
 def setting_problems(args: argparse.Namespace) -> list[Problem]:
@@ -131,10 +154,22 @@ def explain(failure: Exception) -> str:
     return "\n".join(lines)
 
 
-def refuse(problems: Sequence[Problem]) -> int:
-    """Exit code 2, with every problem and its fix on the error stream."""
-    count = len(problems)
-    print(f"{count} problem{'s' if count != 1 else ''}, nothing was started:", file=sys.stderr)
-    for problem in problems:
-        print(problem, file=sys.stderr)
-    return 2
+def remark(problems: Iterable[Problem]) -> None:
+    """The notes among the problems, on the error stream."""
+    for note in notes(problems):
+        print(f"note: {note.where}: {note.what}", file=sys.stderr)
+
+
+def carry_out(work: Callable[[], str], kept: str) -> int:
+    """0 with what the work returns printed; 1 where it stops or fails, with how to go on from what is ``kept``."""
+    go_on = f"{kept}; go on: the same command with --resume"
+    try:
+        text = work()
+    except KeyboardInterrupt:
+        print(f"stopped; {go_on}", file=sys.stderr)
+        return 1
+    except Exception as failure:
+        print(f"{explain(failure)}\n{go_on}", file=sys.stderr)
+        return 1
+    print(text)
+    return 0

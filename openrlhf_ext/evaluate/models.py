@@ -132,8 +132,12 @@ def same_tokenizer(first: Path, second: Path) -> bool:
 
 def fingerprint(folder: Path) -> str:
     """Digest of the weight files' names, sizes and times."""
-    stats = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in _weights(folder)]
-    return hashlib.sha256(json.dumps(stats).encode()).hexdigest()[:16]
+    return digest([(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in _weights(folder)])
+
+
+def digest(content: object) -> str:
+    """16 digits that change when the JSON of ``content`` does."""
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
 
 
 def describe(model: Model) -> str:

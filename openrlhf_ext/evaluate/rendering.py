@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from openrlhf_ext.config.problem import Problem
+from openrlhf_ext.config.problem import Problem, errors
 from openrlhf_ext.data.prompts import SYSTEM, render, with_head
 from openrlhf_ext.data.prompts import Problem as Question
 from openrlhf_ext.evaluate.models import Model
@@ -19,6 +20,46 @@ from openrlhf_ext.tasks.environment import is_environment
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+
+
+@dataclass(frozen=True)
+class EngineShare:
+    """Models for one engine start, with their common tokenizer, prompts and lengths in tokens (``length``: prompt and answer)."""
+
+    models: tuple[Model, ...]
+    tokenizer: PreTrainedTokenizerBase
+    prompts: tuple[Prompt, ...]
+    max_new_tokens: int
+    length: int
+
+
+def engine_share(
+    suite: Suite,
+    task: Task,
+    questions: Sequence[Question],
+    models: Sequence[Model],
+    found: list[Problem],
+    *,
+    explicit: bool,
+) -> EngineShare | None:
+    """The questions as these models of one shape and tokenizer will read them; what is wrong with that is added to ``found``.
+
+    ``explicit``: the suite's ``max_new_tokens`` was asked for. None where prompts cannot be rendered.
+    """
+    first = models[0]
+    tokenizer = load_tokenizer(first.folder)
+    if isinstance(tokenizer, Problem):
+        found.append(tokenizer)
+        return None
+    mine = token_problems(suite, questions, first, tokenizer) + turn_problems(task, first, tokenizer)
+    found += mine
+    if errors(mine):
+        return None
+    prompts = render_prompts(suite, questions, tokenizer)
+    new_tokens, longest, more = fit_context(suite, prompts, first, tokenizer, explicit=explicit)
+    found += more
+    length = total_length(task, first, longest, new_tokens)
+    return EngineShare(tuple(models), tokenizer, tuple(prompts), new_tokens, length)
 
 
 def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase | Problem:

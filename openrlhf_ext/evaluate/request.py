@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,7 +14,7 @@ from openrlhf_ext.config.values import coerce_open
 from openrlhf_ext.data.prompts import Problem as Question
 from openrlhf_ext.data.prompts import with_head
 from openrlhf_ext.evaluate.asking import AskPlan
-from openrlhf_ext.evaluate.models import Model, engine_groups, read_models
+from openrlhf_ext.evaluate.models import Model, digest, engine_groups, read_models
 from openrlhf_ext.evaluate.results import out_problems, resume_problems
 from openrlhf_ext.evaluate.suite import Suite, load_suite, override, read_questions, readable
 from openrlhf_ext.rollout.prompts import Prompt
@@ -24,7 +23,7 @@ from openrlhf_ext.tasks.base import LabelError
 from openrlhf_ext.tasks.environment import is_environment
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
+    from openrlhf_ext.evaluate.rendering import EngineShare
 
 SHOWN = 20
 """Problems of the data shown one by one."""
@@ -53,17 +52,6 @@ class Request:
     seed: int = 42
     wave: int = 256
     resume: bool = False
-
-
-@dataclass(frozen=True)
-class EngineShare:
-    """Models for one engine start, with their common tokenizer, prompts and lengths in tokens."""
-
-    models: tuple[Model, ...]
-    tokenizer: PreTrainedTokenizerBase
-    prompts: tuple[Prompt, ...]
-    max_new_tokens: int
-    length: int
 
 
 @dataclass(frozen=True)
@@ -213,33 +201,11 @@ def _shares(
     found: list[Problem],
 ) -> list[EngineShare]:
     """One share per engine start; problems of tokenizers and lengths are added to ``found``."""
-    from openrlhf_ext.evaluate.rendering import (
-        fit_context,
-        load_tokenizer,
-        render_prompts,
-        token_problems,
-        total_length,
-        turn_problems,
-    )
+    from openrlhf_ext.evaluate.rendering import engine_share
 
-    shares = []
-    for group in engine_groups(models):
-        first = group[0]
-        tokenizer = load_tokenizer(first.folder)
-        if isinstance(tokenizer, Problem):
-            found.append(tokenizer)
-            continue
-        mine = token_problems(suite, questions, first, tokenizer) + turn_problems(task, first, tokenizer)
-        found += mine
-        if errors(mine):
-            continue
-        prompts = render_prompts(suite, questions, tokenizer)
-        explicit = request.max_new_tokens is not None
-        new_tokens, longest, more = fit_context(suite, prompts, first, tokenizer, explicit=explicit)
-        found += more
-        length = total_length(task, first, longest, new_tokens)
-        shares.append(EngineShare(tuple(group), tokenizer, tuple(prompts), new_tokens, length))
-    return shares
+    explicit = request.max_new_tokens is not None
+    shares = [engine_share(suite, task, questions, group, found, explicit=explicit) for group in engine_groups(models)]
+    return [share for share in shares if share is not None]
 
 
 def _plain_prompts(suite: Suite, questions: Sequence[Question]) -> tuple[Prompt, ...]:
@@ -265,12 +231,11 @@ def _record(
     fields = dataclasses.asdict(suite)
     for key in ("description", "sample_rows", "data", "delimiters"):  # the last is a search's
         del fields[key]
-    content = json.dumps([[q.question, q.label] for q in questions])
     known = {model.name: model.fingerprint for model in models} | ({served: request.endpoint} if served else {})
     lengths = {model.name: share.max_new_tokens for share in shares for model in share.models}
     return {
         **fields,
-        "data": hashlib.sha256(content.encode()).hexdigest()[:16],
+        "data": digest([[q.question, q.label] for q in questions]),
         "seed": request.seed,
         "models": {
             name: f"{mark}, at most {lengths[name]} tokens" if name in lengths else mark for name, mark in known.items()

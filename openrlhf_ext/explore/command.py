@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from openrlhf_ext.config.problem import errors, notes
+from openrlhf_ext.config.problem import errors, refuse
 from openrlhf_ext.evaluate.engine_arguments import (
+    Place,
     add_engine_arguments,
+    carry_out,
     engine_options,
     engine_problems,
-    explain,
-    refuse,
+    remark,
     setting_problems,
+    task_settings,
 )
 
 if TYPE_CHECKING:
@@ -69,13 +70,10 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def run(args: argparse.Namespace) -> int:
     """0 = done, 2 = the request was wrong, 1 = it failed while running."""
-    from openrlhf_ext.cluster import Cluster, visible_gpus
-    from openrlhf_ext.config.device import precision_of
     from openrlhf_ext.explore.request import ExploreRequest, check_request
 
-    machine = Cluster.local()
-    device = machine.device if args.device == "auto" else args.device
-    problems = setting_problems(args) + engine_problems(args, device, len(visible_gpus()))
+    place = Place.of(args)
+    problems = setting_problems(args) + engine_problems(args, place.device, place.gpus)
     request = ExploreRequest(
         model=args.model,
         pairs=args.pairs,
@@ -85,7 +83,7 @@ def run(args: argparse.Namespace) -> int:
         confirm=args.confirm,
         steps_cap=args.steps_cap,
         splitter=args.splitter,
-        task={key.removeprefix("task."): value for key, value in args.settings if key.startswith("task.")},
+        task=task_settings(args),
         temperature=args.temperature,
         top_p=args.top_p,
         max_new_tokens=args.max_new_tokens,
@@ -93,29 +91,20 @@ def run(args: argparse.Namespace) -> int:
         per_problem=args.per_problem,
         seed=args.seed,
         resume=args.resume,
-        precision=precision_of(args.precision, device),
+        precision=place.precision,
     )
-    checked, found = check_request(request, device)
+    checked, found = check_request(request, place.device)
     problems += found
     if errors(problems) or checked is None:
-        return refuse(errors(problems))
-    for note in notes(problems):
-        print(f"note: {note.where}: {note.what}", file=sys.stderr)
-    return _run(checked, args, device, int(machine.cpus))
+        return refuse(problems)
+    remark(problems)
+    return _run(checked, args, place)
 
 
-def _run(checked: Checked, args: argparse.Namespace, device: str, cores: int) -> int:
+def _run(checked: Checked, args: argparse.Namespace, place: Place) -> int:
     from openrlhf_ext.explore.run import explore_with_engines
 
-    try:
-        text = explore_with_engines(checked, engine_options(args, device, cores))
-    except KeyboardInterrupt:
-        print(f"stopped; whole waves are in {args.out}; go on: the same command with --resume", file=sys.stderr)
-        return 1
-    except Exception as failure:
-        print(explain(failure), file=sys.stderr)
-        print(f"whole waves are in {args.out}; go on: the same command with --resume", file=sys.stderr)
-        return 1
-    print(text)
-    print(f"explored: {args.out}")
-    return 0
+    def work() -> str:
+        return f"{explore_with_engines(checked, engine_options(args, place))}\nexplored: {args.out}"
+
+    return carry_out(work, f"whole waves are in {args.out}")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +13,8 @@ from openrlhf_ext.config.values import coerce_open
 from openrlhf_ext.data.explore import Budget, WrongSolution
 from openrlhf_ext.data.samples import objects
 from openrlhf_ext.data.wrong_solutions import WrongSolutions, from_pairs, from_samples
-from openrlhf_ext.evaluate.models import Model, read_models
+from openrlhf_ext.evaluate.models import Model, digest, read_models
+from openrlhf_ext.evaluate.option_checks import below_one, sampling_problems
 from openrlhf_ext.evaluate.request import checked_task, split_lines
 from openrlhf_ext.tasks import Task
 from openrlhf_ext.tasks.steps import splitter_of
@@ -170,27 +169,23 @@ def _with_tokenizer(
 
 
 def _numbers(request: ExploreRequest) -> list[Problem]:
-    found = []
-    for name, value in (
-        ("k", request.k),
-        ("steps-cap", request.steps_cap),
-        ("limit", request.limit),
-        ("per-problem", request.per_problem),
-        ("max-new-tokens", request.max_new_tokens),
-    ):
-        if value is not None and value < 1:
-            found.append(Problem(f"--{name}", f"{value}", "give 1 or more"))
+    found = below_one(
+        (
+            ("k", request.k),
+            ("steps-cap", request.steps_cap),
+            ("limit", request.limit),
+            ("per-problem", request.per_problem),
+            ("max-new-tokens", request.max_new_tokens),
+        )
+    )
     if request.confirm < 0:
         found.append(Problem("--confirm", f"{request.confirm}", "give 0 or more"))
     if request.pairs is not None and request.per_problem is not None:
         found.append(Problem("--per-problem", "pairs are explored as they are", "leave it out"))
-    if not request.temperature >= 0:
-        found.append(Problem("--temperature", f"{request.temperature}", "give 0 or more"))
+    found += sampling_problems(request.temperature, request.top_p)
     if request.temperature == 0 and request.k + request.confirm > 1:
         what = f"0, so the {request.k + request.confirm} completions of a prefix would be the same"
         found.append(Problem("--temperature", what, "--temperature 0.7, or --k 1 without --confirm"))
-    if not 0 < request.top_p <= 1:
-        found.append(Problem("--top-p", f"{request.top_p}", "give more than 0, at most 1"))
     return found
 
 
@@ -202,12 +197,11 @@ def _record(
     new_tokens: int,
 ) -> dict[str, object]:
     """What must be equal for two commands to write the same file."""
-    content = json.dumps([solution.row() for solution in solutions])
     return {
         "command": "explore",
         "model": f"{model.name}@{model.fingerprint}",
         "task": dict(options),
-        "solutions": hashlib.sha256(content.encode()).hexdigest()[:16],
+        "solutions": digest([solution.row() for solution in solutions]),
         "k": request.k,
         "confirm": request.confirm,
         "steps_cap": request.steps_cap,

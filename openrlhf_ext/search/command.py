@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import argparse
-import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from openrlhf_ext.collect.command import unescaped
-from openrlhf_ext.config.problem import Problem, errors, notes
+from openrlhf_ext.config.problem import Problem, errors, refuse
+from openrlhf_ext.evaluate.command import add_question_arguments, suite_request
 from openrlhf_ext.evaluate.engine_arguments import (
+    Place,
     add_engine_arguments,
+    carry_out,
     engine_options,
     engine_problems,
-    explain,
     joined_by,
-    refuse,
+    remark,
     setting_problems,
 )
+from openrlhf_ext.evaluate.option_checks import below_one
 
 if TYPE_CHECKING:
     from openrlhf_ext.search.request import Checked
@@ -68,11 +71,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     search.add_argument("--no-greedy", action="store_true", help="leave the greedy answers out")
     search.add_argument("--seed", type=int, default=42, help="default 42")
     what = parser.add_argument_group("what is asked (default: as the suite says)")
-    what.add_argument("--data", metavar="PATH", help="file, or directory of SPLIT.jsonl")
-    what.add_argument("--split", metavar="S", help="part of the data")
-    what.add_argument("--limit", type=int, metavar="N", help="only the first N problems")
-    what.add_argument("--template", metavar="T", help="plain, alpaca, chat ...")
-    what.add_argument("--max-new-tokens", type=int, metavar="N", help="longest answer in tokens")
+    add_question_arguments(what)
     value = parser.add_argument_group("value network")
     value.add_argument(
         "--value-workers", type=int, default=1, metavar="N", help="processes that read values (default 1)"
@@ -87,19 +86,14 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def run(args: argparse.Namespace) -> int:
     """0 = done, 2 = the request was wrong, 1 = it failed while running."""
-    from openrlhf_ext.cluster import Cluster, visible_gpus
-    from openrlhf_ext.config.device import precision_of
     from openrlhf_ext.search.request import SearchRequest, check
 
-    machine, gpus = Cluster.local(), len(visible_gpus())
-    device = machine.device if args.device == "auto" else args.device
-    problems = setting_problems(args) + engine_problems(args, device, gpus)
-    value_device, more = _value_device(args, device, gpus)
+    place = Place.of(args)
+    problems = setting_problems(args) + engine_problems(args, place.device, place.gpus)
+    value_device, more = _value_device(args, place.device, place.gpus)
     request = SearchRequest(
-        policy=args.policy,
+        asked=replace(suite_request(args, [args.policy]), samples=1),
         value=args.value,
-        suite=args.suite,
-        out=Path(args.out),
         beams=tuple(args.beams),
         best_of=tuple(args.best_of),
         samples=args.samples,
@@ -109,33 +103,19 @@ def run(args: argparse.Namespace) -> int:
         delimiters=unescaped(args.delimiters),
         temperature=args.temperature,
         greedy=not args.no_greedy,
-        task={key.removeprefix("task."): value for key, value in args.settings if key.startswith("task.")},
-        data=args.data,
-        split=args.split,
-        template=args.template,
-        limit=args.limit,
-        max_new_tokens=args.max_new_tokens,
-        seed=args.seed,
-        wave=max(args.wave, 1),
-        resume=args.resume,
-        precision=precision_of(args.precision, device),
+        precision=place.precision,
     )
-    checked, found = check(request, device)
+    checked, found = check(request, place.device)
     problems += more + found
     if errors(problems) or checked is None:
-        return refuse(errors(problems))
-    for note in notes(problems):
-        print(f"note: {note.where}: {note.what}", file=sys.stderr)
-    return _run(checked, args, device, value_device, int(machine.cpus))
+        return refuse(problems)
+    remark(problems)
+    return _run(checked, args, place, value_device)
 
 
 def _value_device(args: argparse.Namespace, device: str, gpus: int) -> tuple[str, list[Problem]]:
     """Where values are read, and what is wrong with that."""
-    found = [
-        Problem(f"--{name.replace('_', '-')}", f"{getattr(args, name)}", "give 1 or more")
-        for name in ("value_workers", "value_batch_tokens")
-        if getattr(args, name) < 1
-    ]
+    found = below_one([("value-workers", args.value_workers), ("value-batch-tokens", args.value_batch_tokens)])
     taken = args.engines * args.tensor_parallel_size if device == "cuda" else 0
     left = gpus - taken
     if device == "cuda" and joined_by(args):  # only the cluster knows how many there are
@@ -148,20 +128,12 @@ def _value_device(args: argparse.Namespace, device: str, gpus: int) -> tuple[str
     return ("cuda" if device == "cuda" and left >= args.value_workers else "cpu"), found
 
 
-def _run(checked: Checked, args: argparse.Namespace, device: str, value_device: str, cores: int) -> int:
+def _run(checked: Checked, args: argparse.Namespace, place: Place, value_device: str) -> int:
     from openrlhf_ext.search.run import ValueOptions, search
 
-    options = engine_options(args, device, cores)
-    values = ValueOptions(value_device, args.value_workers, args.value_batch_tokens)
-    try:
-        report = search(checked, options, values)
-    except KeyboardInterrupt:
-        print(f"stopped; what is answered is in {args.out}; go on: the same command with --resume", file=sys.stderr)
-        return 1
-    except Exception as failure:
-        print(explain(failure), file=sys.stderr)
-        print(f"what is answered is in {args.out}; go on: the same command with --resume", file=sys.stderr)
-        return 1
-    print(report.text)
-    print(f"answers and figures: {args.out}")
-    return 0
+    def work() -> str:
+        values = ValueOptions(value_device, args.value_workers, args.value_batch_tokens)
+        report = search(checked, engine_options(args, place), values)
+        return f"{report.text}\nanswers and figures: {args.out}"
+
+    return carry_out(work, f"what is answered is in {args.out}")

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from openrlhf_ext.config.problem import Problem, errors
 from openrlhf_ext.data.steps import MATH_DELIMITERS
 from openrlhf_ext.evaluate.models import Model, fingerprint, folder_problems, same_tokenizer
+from openrlhf_ext.evaluate.option_checks import below_one, empty_texts
 from openrlhf_ext.evaluate.request import Checked as Evaluation
 from openrlhf_ext.evaluate.request import Request, check_request
 from openrlhf_ext.evaluate.suite import Suite
@@ -42,12 +43,10 @@ class Arm:
 
 @dataclass(frozen=True)
 class SearchRequest:
-    """What was asked for; None = as the suite or the task says."""
+    """What was asked for; None = as the suite or the task says. ``asked``: the policy on its suite."""
 
-    policy: str
+    asked: Request
     value: Path
-    suite: str
-    out: Path
     beams: tuple[int, ...] = ()
     best_of: tuple[int, ...] = ()
     samples: int | None = None
@@ -57,15 +56,6 @@ class SearchRequest:
     delimiters: tuple[str, ...] = ()
     temperature: float = 1.0
     greedy: bool = True
-    task: Mapping[str, object] = field(default_factory=dict)
-    data: str | None = None
-    split: str | None = None
-    template: str | None = None
-    limit: int | None = None
-    max_new_tokens: int | None = None
-    seed: int = 42
-    wave: int = 256
-    resume: bool = False
     precision: str = ""
 
     @property
@@ -111,23 +101,10 @@ def check(request: SearchRequest, device: str) -> tuple[Checked | None, list[Pro
     """The request ready to run, or every problem that was found. Nothing is written or started."""
     found = _numbers(request)
     found += _value_problems(request.value, device)
-    inner = Request(
-        suite=request.suite,
-        out=request.out,
-        models=(request.policy,),
-        task=request.task,
-        data=request.data,
-        split=request.split,
-        template=request.template,
-        limit=request.limit,
-        max_new_tokens=request.max_new_tokens,
-        samples=1,
-        seed=request.seed,
-        wave=request.wave,
-        resume=request.resume,
-    )
     # What was asked of an earlier search is compared here, with more in it than an evaluation asks.
-    evaluation, more = check_request(inner, device, record_of=lambda suite, record: _record(request, suite, record))
+    evaluation, more = check_request(
+        request.asked, device, record_of=lambda suite, record: _record(request, suite, record)
+    )
     found += [_renamed(problem) for problem in more]
     if evaluation is None or errors(found):
         return None, found
@@ -159,16 +136,16 @@ def _turn_problems(request: SearchRequest, evaluation: Evaluation) -> list[Probl
 
 
 def _numbers(request: SearchRequest) -> list[Problem]:
-    found = []
-    for option, values in (
-        ("--beams", request.beams),
-        ("--best-of", request.best_of),
-        ("--samples", (request.samples,)),
-        ("--max-steps", (request.max_steps,)),
-        ("--enough", (request.enough,)),
-        ("--step-tokens", (request.step_tokens,)),
-    ):
-        found += [Problem(option, f"{v}", "give 1 or more") for v in values if v is not None and v < 1]
+    found = below_one(
+        (
+            *(("beams", width) for width in request.beams),
+            *(("best-of", answers) for answers in request.best_of),
+            ("samples", request.samples),
+            ("max-steps", request.max_steps),
+            ("enough", request.enough),
+            ("step-tokens", request.step_tokens),
+        )
+    )
     for option, widths in (("--beams", request.beams), ("--best-of", request.best_of)):
         if len(set(widths)) < len(widths):
             found.append(Problem(option, f"{' '.join(map(str, widths))}: a number twice", "give each once"))
@@ -179,9 +156,7 @@ def _numbers(request: SearchRequest) -> list[Problem]:
         found.append(
             Problem("--temperature", what, "more than 0; greedy answers are measured beside the search anyway")
         )
-    if "" in request.delimiters:
-        found.append(Problem("--delimiters", "an empty text", "give texts of at least one character"))
-    return found
+    return found + empty_texts({"delimiters": request.delimiters})
 
 
 def _value_problems(folder: Path, device: str) -> list[Problem]:

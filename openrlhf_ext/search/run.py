@@ -6,7 +6,6 @@ import json
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 from openrlhf_ext.evaluate.options import EngineOptions
 from openrlhf_ext.evaluate.results import GREEDY, ModelResults, Results, pending
@@ -41,7 +40,7 @@ class Report:
 
 def search(checked: Checked, options: EngineOptions, value_options: ValueOptions) -> Report:
     """Answer, grade and summarise. After a kill, the same call goes on with the problems that are missing."""
-    results = Results(checked.request.out, checked.record)
+    results = Results(checked.request.asked.out, checked.record)
     try:
         tables = {arm.name: results.model(arm.name) for arm in checked.arms}
         dropped = sum(table.recover({GREEDY: 1}) for table in tables.values())
@@ -101,7 +100,7 @@ def _run_arm(
     """Chunk by chunk; a chunk asks for at most ``wave`` continuations at once."""
     count = checked.evaluation.plan.problems
     left = pending(count, _there(table, count))
-    size = max(1, checked.request.wave // (arm.width * arm.samples if arm.kind == "beams" else arm.samples))
+    size = max(1, checked.request.asked.wave // (arm.width * arm.samples if arm.kind == "beams" else arm.samples))
     for start in range(0, len(left), size):
         chunk = [checked.prompts[i] for i in left[start : start + size]]
         progress.phase(f"{arm.name}: {len(chunk)} problems")
@@ -129,7 +128,7 @@ def _searching(checked: Checked) -> Searching:
         max_steps=request.max_steps,
         enough=request.enough,
         temperature=request.temperature,
-        seed=request.seed,
+        seed=request.asked.seed,
         turns=_turns(checked),
     )
 
@@ -147,7 +146,7 @@ def _turns(checked: Checked) -> TurnSearch | None:
         turn_tokens=checked.max_new_tokens,
         room=checked.length,
         temperature=checked.request.temperature,
-        seed=checked.request.seed,
+        seed=checked.request.asked.seed,
     )
 
 
@@ -167,7 +166,7 @@ def _report(checked: Checked, tables: Mapping[str, ModelResults]) -> Report:
     if is_environment(checked.evaluation.task):
         title += "\n" + checked.evaluation.task.remark([prompt.label for prompt in checked.prompts])
     text = f"{markdown(title, summaries, comparisons)}\n{effort_table(summaries)}"
-    write_atomic(Path(checked.request.out) / "summary.md", [text])
+    write_atomic(checked.request.asked.out / "summary.md", [text])
     figures = {"arms": summaries, "against_first": {name: asdict(c) for name, c in comparisons.items()}}
-    write_atomic(Path(checked.request.out) / "summary.json", [json.dumps(figures, indent=2), "\n"])
+    write_atomic(checked.request.asked.out / "summary.json", [json.dumps(figures, indent=2), "\n"])
     return Report(summaries, text)
