@@ -37,6 +37,9 @@ def rllr_problems(resolved: Resolved) -> Iterator[Problem]:
         yield Problem(where("rllr.rationale_model"), what, "a model of rationale-sensitive pairs")
     if options.weight < 0:
         yield Problem(where("rllr.weight"), f"{options.weight:g}: better rationales would cost", "0 or more")
+    if options.format_penalty < 0:
+        what = f"{options.format_penalty:g}: answers without a readable label would be paid for it"
+        yield Problem(where("rllr.format_penalty"), what, "0 or more")
     if resolved.get("algo.kl.target"):
         what = "OpenRLHF's controller steers the KL per token; the paper's target is nats per answer"
         yield Problem(where("algo.kl.target"), what, "leave it out, and set rllr.kl_target")

@@ -76,6 +76,11 @@ class LabelSensitive(RolloutMethod):
             row["extra_logs"] = row["extra_logs"] | scores
         self.note(summary)
 
+    def formless(self) -> list[bool]:
+        """Which answers of this step, in rollout order, have no readable label line or were cut off. Says nothing of whether a label is right."""
+        assert self._rollout is not None
+        return [not row["extra_logs"].get("parsed", 1.0) or bool(row.get("truncated")) for row in self._rollout.rows]
+
     def note(self, metrics: Mapping[str, float]) -> None:
         """Numbers of this step for the metrics row; a name without a prefix is of the rollout."""
         self._columns |= metrics

@@ -58,6 +58,8 @@ class RllrExperienceMaker(ReverseCurriculumExperienceMaker):
             raw = method.combination(scores.get("label"), scores.get("rationale"))
         else:
             raw = _in_order([experience.rewards for experience in experiences], order)
+        formless = torch.tensor(method.formless(), dtype=raw.dtype)
+        raw = raw - method.options.format_penalty * formless
         rewards = raw
         if method.moments is not None:
             method.moments.update(raw)
@@ -65,7 +67,12 @@ class RllrExperienceMaker(ReverseCurriculumExperienceMaker):
         columns = {f"{role}_score": found.tolist() for role, found in scores.items()}
         correct = _in_order([experience.scores.float() for experience in experiences], order)
         columns["label_accuracy"] = correct.tolist()
-        method.record(columns, raw.tolist(), self._summary(scores) | {"reward_normalised_mean": rewards.mean().item()})
+        method.record(
+            columns,
+            raw.tolist(),
+            self._summary(scores)
+            | {"reward_normalised_mean": rewards.mean().item(), "formless_share": formless.mean().item()},
+        )
         return rewards
 
     def _summary(self, scores: dict[str, torch.Tensor]) -> dict[str, float]:

@@ -82,6 +82,7 @@ def test_a_sound_request_has_no_errors(models: Path) -> None:
         ({"rllr__label_model": None}, "rllr.label_model", "not set"),
         ({"rllr__rationale_model": None}, "rllr.rationale_model", "not set"),
         ({"rllr__weight": -1}, "rllr.weight", "would cost"),
+        ({"rllr__format_penalty": -1}, "rllr.format_penalty", "paid for it"),
         ({"algo__kl__target": 6}, "algo.kl.target", "per token"),
         ({"rllr__kl_target": 0}, "rllr.kl_target", "not above 0"),
         ({"rllr__kl_horizon": 3}, "rllr.kl_horizon", "could fall to 0"),

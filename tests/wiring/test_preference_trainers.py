@@ -233,3 +233,56 @@ def test_kto_weights_are_the_users_or_those_that_balance(model: Path, tmp_path: 
     assert balanced[0]["train/loss"] == pytest.approx((2 * 3.0 + 6 * 1.0) / 8 * 0.5, abs=1e-6)
     _, given = train(KTOTrainer, model, tmp_path / "b", data, **settings, kto=Kto(1.0, 1.0, 2.0))
     assert given[0]["train/loss"] == pytest.approx((2 * 1.0 + 6 * 2.0) / 8 * 0.5, abs=1e-6)
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_a_label_model_tells_labels_apart_and_a_quality_model_does_not(tmp_path: Path) -> None:
+    """The ladder of RLLR's reward models by OpenRLHF's trainer, on pairs as `prepare pairs` makes them of the synthetic task."""
+    from openrlhf_ext.data.candidates import read_candidates
+    from openrlhf_ext.data.label_pairs import make_label_pairs
+    from openrlhf_ext.data.rationale_pairs import find_scorer, make_rationale_pairs
+    from openrlhf_ext.prepare.label_toy import build_label_toy
+    from openrlhf_ext.prepare.tiny_model import build_tiny_model
+    from openrlhf_ext.tasks.labels import load_spec
+
+    build_tiny_model(tmp_path / "start", task="label-toy", layers=1, hidden=64, heads=2, context=64, seed=3)
+    build_label_toy(tmp_path, labels=2, noise=0.0, length=2, train=400, test=100)
+    files: dict[str, list[str]] = {"label": [], "rationale": []}
+    for name in ("rationales", "rationales_test"):
+        found = read_candidates(
+            load_spec("label-toy"), tmp_path / f"{name}.jsonl", lambda question: f"{question}\n"
+        ).items
+        made = {"label": make_label_pairs(found, per_problem=2, seed=1)}
+        made["rationale"] = make_rationale_pairs(found, find_scorer("score"), per_problem=2, seed=1)
+        for kind, pairs in made.items():
+            files[kind].append(written(tmp_path / f"{kind}_{name}.jsonl", [dict(pair) for pair in pairs.items]))
+    both = PairOptions(Columns(), max_length=64, ends="both")
+    found_accuracy = {}
+    for kind, (data, _) in files.items():
+        trainer, _ = train(
+            RecordedRMTrainer,
+            tmp_path / "start",
+            tmp_path / f"run-{kind}",
+            data,
+            epochs=4,
+            lr=3e-3,
+            pairs=both,
+            train__batch_size=16,
+            train__micro_batch_size=16,
+        )
+        for pairs, (_, held_out) in files.items():
+            found_accuracy[kind, pairs] = held_out_accuracy(trainer, held_out)
+    assert found_accuracy["label", "label"] >= 0.9, found_accuracy
+    assert 0.35 <= found_accuracy["rationale", "label"] <= 0.65, found_accuracy
+    assert found_accuracy["rationale", "rationale"] >= 0.8, found_accuracy
+
+
+def held_out_accuracy(trainer, file: str) -> float:
+    from openrlhf_ext.evaluate.reward_diagnostics import diagnose
+    from openrlhf_ext.methods.preference_data import PairDataset, read_table
+
+    rows = PairDataset(read_table(file, strategy=trainer.strategy), trainer.tokenizer, 64, trainer.strategy)
+    trainer.model.eval()
+    with torch.no_grad():
+        scores = [[trainer.model(ids, attention_mask=mask).item() for ids, mask in (r[:2], r[2:4])] for r in rows]
+    return diagnose([chosen for chosen, _ in scores], [rejected for _, rejected in scores]).scale.accuracy

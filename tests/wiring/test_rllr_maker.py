@@ -65,6 +65,7 @@ def step(
     label: list[float] = LABEL,
     correct: list[float] = CORRECT,
     kl: float = 0.0,
+    form: tuple[dict, ...] = ({}, {}, {}, {}),
     **options: object,
 ) -> tuple[LabelSensitive, list[Experience], list[dict], PlayedMaker]:
     made = method(Rllr(reward=reward, normalise=normalise, **options), {"label": label, "rationale": RATIONALE})  # type: ignore[arg-type]
@@ -92,7 +93,7 @@ def step(
     rollout = [
         samples.sample([9] * (2 + i), [10 + i] + [3] * (LENGTHS[i] - 1), correct[i]) for i in range(len(LENGTHS))
     ]
-    rows = [{"reward": correct[i], "extra_logs": {"correct": correct[i]}} for i in range(len(LENGTHS))]
+    rows = [{"reward": correct[i], "extra_logs": {"correct": correct[i]}} | form[i] for i in range(len(LENGTHS))]
     made.observe(SimpleNamespace(rows=rows))  # type: ignore[arg-type]
     batches = maker.make_experience(maker.split_rollout_samples(rollout))
     return made, batches, rows, maker
@@ -141,6 +142,30 @@ def test_normalisation_is_of_the_sum_over_the_whole_rollout(monkeypatch: pytest.
         assert rewards(batches) == pytest.approx([(r - mean) / std for r in MIXED], abs=1e-6)
         assert [row["reward"] for row in rows] == MIXED, "rows keep what the answer scored"
         assert made.metrics(None)["train/reward_moment_std"] == pytest.approx(std)  # type: ignore[arg-type]
+
+
+FORM = ({}, {"extra_logs": {"parsed": 0.0}}, {"extra_logs": {"parsed": 1.0}, "truncated": True}, {"truncated": False})
+"""Answers without a readable label line, cut off behind one, and whole ones."""
+
+
+@pytest.mark.parametrize("arm", ["mixed", "label", "rationale", "exact-match"])
+def test_an_answer_without_a_label_or_an_end_pays_where_that_is_asked(
+    arm: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = {"mixed": MIXED, "label": LABEL, "rationale": RATIONALE, "exact-match": CORRECT}[arm]
+    made, batches, rows, _ = step(arm, monkeypatch, micro_batch=2, form=FORM, format_penalty=2.0)
+    wanted = [r - p for r, p in zip(plain, (0, 2, 2, 0), strict=True)]
+    assert rewards(batches) == wanted == [row["reward"] for row in rows]
+    assert made.metrics(None)["rollout/formless_share"] == 0.5  # type: ignore[arg-type]
+    assert rewards(step(arm, monkeypatch, form=FORM)[1]) == plain, "nothing is asked by default, as in the paper"
+
+
+def test_the_penalty_is_inside_the_normalised_reward(monkeypatch: pytest.MonkeyPatch) -> None:
+    paid = [r - p for r, p in zip(MIXED, (0, 2, 2, 0), strict=True)]
+    mean = sum(paid) / 4
+    std = math.sqrt(sum((r - mean) ** 2 for r in paid) / 3)
+    _, batches, _, _ = step("mixed", monkeypatch, form=FORM, normalise=True, format_penalty=2.0)
+    assert rewards(batches) == pytest.approx([(r - mean) / std for r in paid], abs=1e-6)
 
 
 def test_what_tau_does_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
