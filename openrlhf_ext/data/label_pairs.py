@@ -7,34 +7,15 @@ as the supervised model confuses the two (hard negatives). A problem without a r
 from __future__ import annotations
 
 import random
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import TypedDict
 
 from openrlhf_ext.data.candidates import Candidate
 from openrlhf_ext.data.labels import split_answer
+from openrlhf_ext.data.made_pairs import Meta, Pair, Pairs
 from openrlhf_ext.tasks.labels import LabelSpec
 
 Confusion = Mapping[str, Mapping[str, float]]
 """Gold label -> wrong label -> how often the model said it."""
-
-
-class RankedPair(TypedDict):
-    """One preference as DPO and reward models read it."""
-
-    prompt: str
-    chosen: str
-    rejected: str
-    meta: dict[str, str | float]
-
-
-@dataclass
-class RankedPairs:
-    """The pairs, and for each reason how many problems gave none."""
-
-    items: list[RankedPair] = field(default_factory=list)
-    left_out: Counter[str] = field(default_factory=Counter)
 
 
 def by_problem(candidates: Iterable[Candidate]) -> dict[str, list[Candidate]]:
@@ -55,12 +36,12 @@ def by_problem(candidates: Iterable[Candidate]) -> dict[str, list[Candidate]]:
 
 def make_label_pairs(
     candidates: Iterable[Candidate], *, per_problem: int = 1, confusion: Confusion | None = None, seed: int = 42
-) -> RankedPairs:
+) -> Pairs:
     """Up to `per_problem` pairs of every problem: chosen = an answer with the gold label, rejected = one with a wrong label.
 
     Draws depend on the seed and the problem's id alone, not on its neighbours. No pair of texts comes twice.
     """
-    found = RankedPairs()
+    found = Pairs()
     for problem, answers in by_problem(candidates).items():
         rng = random.Random(f"label pairs {seed} {problem}")
         right = [answer for answer in answers if answer.label == answer.gold]
@@ -115,8 +96,8 @@ def label_pair_faults(chosen: str, rejected: str, spec: LabelSpec, gold: str | N
     return faults
 
 
-def _pair(problem: str, chosen: Candidate, rejected: Candidate) -> RankedPair:
-    meta: dict[str, str | float] = {
+def _pair(problem: str, chosen: Candidate, rejected: Candidate) -> Pair:
+    meta: Meta = {
         "kind": "label",
         "problem_id": problem,
         "label": chosen.label,

@@ -6,34 +6,16 @@ Every wrong solution is used once. Degenerate texts are what a largest distance 
 """
 
 import random
-from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import TypedDict
+from dataclasses import dataclass
 
 from openrlhf_ext.data.edit_distance import distance, normalised
+from openrlhf_ext.data.made_pairs import Meta, Pair, Pairs
 from openrlhf_ext.data.rft import select_rft, without_repeats
 from openrlhf_ext.data.samples import Sample, by_problem
 
 CHOICES = ("auto", "farthest", "shortest", "random")
 THRESHOLDS = (0.5, 0.4, 0.3)
-
-
-class Pair(TypedDict):
-    """One preference: texts as DPO reads them; `meta` says where they come from."""
-
-    prompt: str
-    chosen: str
-    rejected: str
-    meta: dict[str, str | int]
-
-
-@dataclass
-class Pairs:
-    """The pairs, and for each reason how many things gave none."""
-
-    items: list[Pair] = field(default_factory=list)
-    left_out: Counter[str] = field(default_factory=Counter)
 
 
 @dataclass(frozen=True)
@@ -78,7 +60,7 @@ def make_outcome_pairs(samples: Sequence[Sample], rule: OutcomeRule) -> Pairs:
 
 
 def outcome_pair(chosen: Sample, rejected: Sample) -> Pair:
-    meta: dict[str, str | int] = {
+    meta: Meta = {
         "kind": "outcome",
         "problem_id": chosen.problem,
         "label": chosen.label,

@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from openrlhf_ext.data.label_pairs import RankedPair, label_pair_faults
+from openrlhf_ext.data.label_pairs import label_pair_faults
 from openrlhf_ext.data.labels import alpaca_question, split_answer
+from openrlhf_ext.data.made_pairs import Meta, Pair
 from openrlhf_ext.data.rationale_pairs import rationale_pair_faults
 from openrlhf_ext.tasks.labels import LabelSpec
 from openrlhf_ext.tasks.rows import Row, missing_text, read_rows
@@ -21,9 +22,9 @@ def holds_ranked_pairs(path: Path) -> bool:
     return "instruction" in read_rows(Path(path), lambda row: [])[0]
 
 
-def read_ranked_pairs(kind: str, spec: LabelSpec, path: Path, render: Callable[[str], str]) -> list[RankedPair]:
+def read_ranked_pairs(kind: str, spec: LabelSpec, path: Path, render: Callable[[str], str]) -> list[Pair]:
     """All pairs of a file; `label` is the gold label where a row has it. Raises ValueError with `file:line: problem` lines."""
-    pairs: list[RankedPair] = []
+    pairs: list[Pair] = []
 
     def check(row: Row) -> list[str]:
         problems = missing_text(row, "instruction")
@@ -44,7 +45,7 @@ def read_ranked_pairs(kind: str, spec: LabelSpec, path: Path, render: Callable[[
         )
         problems += [f"output: {fault}" for fault in faults]
         if not problems:
-            meta: dict[str, str | float] = {"kind": kind, "label": str(split_answer(chosen, spec)[1])}
+            meta: Meta = {"kind": kind, "label": str(split_answer(chosen, spec)[1])}
             if kind == "label":
                 meta["rejected_label"] = str(split_answer(rejected, spec)[1])
             pairs.append({"prompt": render(alpaca_question(row)), "chosen": chosen, "rejected": rejected, "meta": meta})

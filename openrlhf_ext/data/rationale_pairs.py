@@ -12,8 +12,9 @@ from collections.abc import Callable, Iterable, Mapping
 from importlib import import_module
 
 from openrlhf_ext.data.candidates import Candidate
-from openrlhf_ext.data.label_pairs import RankedPair, RankedPairs, by_problem
+from openrlhf_ext.data.label_pairs import by_problem
 from openrlhf_ext.data.labels import split_answer
+from openrlhf_ext.data.made_pairs import Meta, Pair, Pairs
 from openrlhf_ext.tasks.labels import LabelSpec
 from openrlhf_ext.tasks.labels.toy import rationale_quality
 
@@ -63,13 +64,13 @@ def make_rationale_pairs(
     min_gap: float = 0.0,
     gold_only: bool = False,
     seed: int = 42,
-) -> RankedPairs:
+) -> Pairs:
     """Up to `per_problem` pairs of every problem, both sides with one label, the chosen score above the rejected by more than `min_gap`.
 
     `gold_only`: only rationales for the right label. Otherwise the label that both sides share may be a wrong one, so that the model
     trained on them learns nothing about labels.
     """
-    found = RankedPairs()
+    found = Pairs()
     for problem, answers in by_problem(candidates).items():
         usable = [a for a in answers if a.rationale and (a.label == a.gold or not gold_only)]
         scored = [(answer, scorer(answer)) for answer in usable]
@@ -102,8 +103,8 @@ def rationale_pair_faults(chosen: str, rejected: str, spec: LabelSpec) -> list[s
     return faults
 
 
-def _pair(problem: str, better: Candidate, worse: Candidate, high: float, low: float) -> RankedPair:
-    meta: dict[str, str | float] = {
+def _pair(problem: str, better: Candidate, worse: Candidate, high: float, low: float) -> Pair:
+    meta: Meta = {
         "kind": "rationale",
         "problem_id": problem,
         "label": better.label,

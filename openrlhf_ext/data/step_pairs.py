@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from openrlhf_ext.data.explore import Walk
-from openrlhf_ext.data.outcome_pairs import Pair, Pairs
+from openrlhf_ext.data.made_pairs import Meta, Pair, Pairs
 
 REJECTED = ("pit", "suffix")
 
@@ -62,7 +62,7 @@ def _pair(walk: Walk, kept: Sequence[Pair], rule: StepRule) -> Pair | str:
     unused = [text for text in agreeing if text not in used]
     if not unused:
         return "pits whose correct completions are all used by other pairs of the problem"
-    meta: dict[str, str | int] = {
+    meta: Meta = {
         "kind": "step",
         "problem_id": solution.problem,
         "solution": solution.id,

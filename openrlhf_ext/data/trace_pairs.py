@@ -9,7 +9,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from openrlhf_ext.data.outcome_pairs import Pair, Pairs
+from openrlhf_ext.data.made_pairs import Meta, Pair, Pairs
 from openrlhf_ext.data.samples import Sample
 from openrlhf_ext.tasks.base import LabelError
 from openrlhf_ext.tasks.game24.checker import check_strict
@@ -98,7 +98,7 @@ def _pair(sample: Sample, lines: list[str], form: str, draw: str, rule: TraceRul
         return "puzzles that have no solution"
     if chosen.split("\n")[0] == rest[0]:
         return "unfinished traces whose last line the search writes too"
-    meta: dict[str, str | int] = {
+    meta: Meta = {
         "kind": "step",
         "problem_id": sample.problem,
         "pit": first + 1,

@@ -35,6 +35,11 @@ class Built:
     notes: list[str] = field(default_factory=list)
 
 
+def left_out(counts: Mapping[str, int]) -> list[str]:
+    """A note per reason for which something gave no pair."""
+    return [f"left out: {count} {what}" for what, count in sorted(counts.items())]
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--kind", choices=tuple(KINDS), required=True)
     parser.add_argument("--in", dest="source", type=Path, required=True, metavar="FILE")

@@ -5,12 +5,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 from openrlhf_ext.data.candidates import Candidate, Candidates, read_candidates
-from openrlhf_ext.data.label_pairs import RankedPair, confusion_of, label_pair_faults, make_label_pairs
+from openrlhf_ext.data.label_pairs import confusion_of, label_pair_faults, make_label_pairs
 from openrlhf_ext.data.labels import read_label_examples
+from openrlhf_ext.data.made_pairs import Pairs
 from openrlhf_ext.data.prompts import TEMPLATES, render
 from openrlhf_ext.data.ranked_file import holds_ranked_pairs, read_ranked_pairs
 from openrlhf_ext.data.templates import REFUSED
-from openrlhf_ext.prepare.pairs import Built
+from openrlhf_ext.prepare.pairs import Built, left_out
 from openrlhf_ext.prepare.tokenizers import load_tokenizer
 from openrlhf_ext.tasks.labels import LABEL_TASKS, LabelSpec, load_spec
 from openrlhf_ext.tasks.rows import read_rows
@@ -59,7 +60,7 @@ def build(args: argparse.Namespace) -> Built:
             raise ValueError(f"{args.confusion}: not one wrong label in it, so there is nothing to draw by")
     pairs = make_label_pairs(found.items, per_problem=args.per_problem or 1, confusion=confusion, seed=args.seed)
     broken = [fault for pair in pairs.items for fault in label_pair_faults(pair["chosen"], pair["rejected"], spec)]
-    return unseen(built(pairs.items, broken, found, dict(pairs.left_out)), args.held_out)
+    return unseen(built(pairs, broken, found), args.held_out)
 
 
 def bare(spec: LabelSpec, source: Path, render: Callable[[str], str]) -> Candidates:
@@ -95,9 +96,8 @@ def unseen(made: Built, held_out: Path | None) -> Built:
     return Built(kept, made.notes + ([f"left out: {dropped} pairs of held-out prompts"] if dropped else []))
 
 
-def built(pairs: list[RankedPair], broken: list[str], found: Candidates, left_out: dict[str, int]) -> Built:
+def built(pairs: Pairs, broken: list[str], found: Candidates) -> Built:
     """The pairs with what was left out. Raises ValueError where a pair does not keep its promise."""
     if broken:
         raise ValueError("\n".join(broken[:20]))
-    counts = {**found.left_out, **left_out}
-    return Built(pairs, [f"left out: {count} {what}" for what, count in sorted(counts.items())])
+    return Built(pairs.items, left_out({**found.left_out, **pairs.left_out}))

@@ -6,7 +6,7 @@ from openrlhf_ext.data.outcome_pairs import CHOICES, OutcomeRule, make_outcome_p
 from openrlhf_ext.data.rft import DEDUPE
 from openrlhf_ext.data.samples import graded_at_first_answer, read_samples
 from openrlhf_ext.prepare.arguments import at_least
-from openrlhf_ext.prepare.pairs import Built
+from openrlhf_ext.prepare.pairs import Built, left_out
 
 PER_PROBLEM = 8
 
@@ -43,5 +43,4 @@ def build(args: argparse.Namespace) -> Built:
         keep_truncated=not args.drop_truncated,
     )
     pairs = make_outcome_pairs(graded_at_first_answer(samples.items), rule)
-    counts = [f"left out: {count} {what}" for what, count in sorted(pairs.left_out.items())]
-    return Built(pairs.items, samples.notes() + counts)
+    return Built(pairs.items, samples.notes() + left_out(pairs.left_out))

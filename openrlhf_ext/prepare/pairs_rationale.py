@@ -35,4 +35,4 @@ def build(args: argparse.Namespace) -> Built:
         seed=args.seed,
     )
     broken = [fault for pair in pairs.items for fault in rationale_pair_faults(pair["chosen"], pair["rejected"], spec)]
-    return unseen(built(pairs.items, broken, found, dict(pairs.left_out)), args.held_out)
+    return unseen(built(pairs, broken, found), args.held_out)

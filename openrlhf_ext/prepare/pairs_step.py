@@ -7,12 +7,12 @@ import argparse
 from pathlib import Path
 
 from openrlhf_ext.data.explore_file import read_explored
-from openrlhf_ext.data.outcome_pairs import Pairs
+from openrlhf_ext.data.made_pairs import Pairs
 from openrlhf_ext.data.samples import objects, read_samples
 from openrlhf_ext.data.step_pairs import REJECTED, StepRule, make_step_pairs
 from openrlhf_ext.data.trace_pairs import UNFINISHED, TraceRule, make_trace_pairs
 from openrlhf_ext.prepare.arguments import at_least
-from openrlhf_ext.prepare.pairs import Built
+from openrlhf_ext.prepare.pairs import Built, left_out
 from openrlhf_ext.tasks.game24.traces import FORMATS
 
 
@@ -47,7 +47,7 @@ def build(args: argparse.Namespace) -> Built:
 
 
 def _built(pairs: Pairs, notes: list[str]) -> Built:
-    return Built(pairs.items, notes + [f"left out: {count} {what}" for what, count in sorted(pairs.left_out.items())])
+    return Built(pairs.items, notes + left_out(pairs.left_out))
 
 
 def _holds_traces(source: Path, task: str | None) -> bool:
