@@ -5,7 +5,6 @@ The topology is the Plan's; this file only creates it. It is the same on a lapto
 
 from __future__ import annotations
 
-import importlib
 import sys
 import traceback
 from pathlib import Path
@@ -85,12 +84,6 @@ def explain(failure: BaseException, directory: Path) -> str:
         lines.append(f"workers' output: {log_directory()}")
     lines.append(f"what was finished: {directory}; go on from its last checkpoint: the same command with --resume")
     return "\n".join(lines)
-
-
-def imported(path: str) -> type:
-    """The class named by ``module:Class``."""
-    module, _, name = path.partition(":")
-    return getattr(importlib.import_module(module), name)
 
 
 def release_topology() -> None:

@@ -37,12 +37,12 @@ def run_rollout_method(resolved: Resolved, plan: Plan, recipe: Recipe, run: RunD
     from openrlhf.utils import get_strategy
     from openrlhf.utils.utils import get_tokenizer
 
-    from openrlhf_ext.launch import imported
     from openrlhf_ext.rollout.deadline import wait_for
     from openrlhf_ext.rollout.engines import start_engines
     from openrlhf_ext.rollout.source import RolloutSource
     from openrlhf_ext.topology import PlannedGroup, place, remember
     from openrlhf_ext.trainer import RolloutTrainer
+    from openrlhf_ext.upstream.actors import imported
     from openrlhf_ext.upstream.quiet import warnings_only
     from openrlhf_ext.workers import CriticWorker, PolicyWorker, ReferenceWorker
 

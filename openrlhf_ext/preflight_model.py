@@ -41,24 +41,19 @@ def critic_problems(resolved: Resolved, policy: ModelShape | None, *, elsewhere:
         "critic.model_name_or_path"
     ):  # preflight_rewards looks at it
         return []
-    return _companion(resolved, "critic.model_name_or_path", "critic", policy, elsewhere=elsewhere)
+    return companion_problems(resolved, "critic.model_name_or_path", "critic", policy, elsewhere=elsewhere)
 
 
 def reference_problems(resolved: Resolved, policy: ModelShape | None, *, elsewhere: bool = False) -> list[Problem]:
     """The same of a reference that is not the policy's start model."""
     key = "ref.model_name_or_path" if resolved.preferences else "oreo.reference_model"
-    return _companion(resolved, key, "reference", policy, elsewhere=elsewhere)
+    return companion_problems(resolved, key, "reference", policy, elsewhere=elsewhere)
 
 
-def read_companion(
+def companion_problems(
     resolved: Resolved, key: str, role: str, policy: ModelShape | None, *, elsewhere: bool
 ) -> list[Problem]:
-    """What is wrong with the folder of a model that ``key`` names, or with its vocabulary beside the policy's."""
-    return _companion(resolved, key, role, policy, elsewhere=elsewhere)
-
-
-def _companion(resolved: Resolved, key: str, role: str, policy: ModelShape | None, *, elsewhere: bool) -> list[Problem]:
-    """A model beside the policy that reads the policy's tokens; nothing where it is the policy's own start model."""
+    """What is wrong with a model beside the policy, or with its vocabulary; nothing where ``key`` names the policy's own start model."""
     name = resolved.text(key)
     if not name or name == resolved.text(model_key(resolved)):
         return []

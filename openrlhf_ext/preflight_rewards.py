@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from openrlhf_ext.config.load import Resolved
 from openrlhf_ext.config.problem import Problem
 from openrlhf_ext.memory import ModelShape
-from openrlhf_ext.preflight_model import model_folder, model_key, read_companion
+from openrlhf_ext.preflight_model import companion_problems, model_folder, model_key
 from openrlhf_ext.record.reward_scale import FILE, RewardScale, read_scale
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ def reward_model_problems(resolved: Resolved, policy: ModelShape | None, *, else
     problems: list[Problem] = []
     for role in resolved.rllr.models:
         key = f"rllr.{role}_model"
-        problems += read_companion(resolved, key, f"{role} reward model", policy, elsewhere=elsewhere)
+        problems += companion_problems(resolved, key, f"{role} reward model", policy, elsewhere=elsewhere)
         folder = Path(resolved.text(key))
         if not resolved.text(key) or not (folder / "config.json").is_file():
             continue

@@ -154,11 +154,6 @@ class EnginePool:
         counts = wait_for([e.usage.remote() for e in self.engines], "the engines' counts", self.options.start_timeout)
         return {name: sum(count[name] for count in counts) for name in USAGE}
 
-    def cache_statistics(self) -> tuple[int, int]:
-        """(prompt tokens that the prefix cache held, prompt tokens asked) since the engines started."""
-        counts = self.usage()
-        return counts["cached_tokens"], counts["prompt_tokens"]
-
     def stop(self) -> None:
         """End the engines and give their places back."""
         while self.engines:

@@ -17,14 +17,6 @@ from typing import NamedTuple
 
 import torch
 
-
-class Targets(NamedTuple):
-    """What the two losses need of one pass without gradients; both [B, A]."""
-
-    value: torch.Tensor
-    policy: torch.Tensor
-
-
 LEVELS = ("token", "step", "response")
 
 
@@ -131,43 +123,6 @@ def policy_residual(
     )
 
 
-def targets(
-    values: torch.Tensor,
-    log_probs: torch.Tensor,
-    ref_log_probs: torch.Tensor,
-    rewards: torch.Tensor,
-    is_action: torch.Tensor,
-    policy_state: torch.Tensor,
-    beta: float,
-) -> Targets:
-    """Constants that make the residuals local, for loops that carry one batch to two workers; [B, A] each.
-
-    value residual  = V - targets.value;   policy residual = beta * (log pi of this step) - targets.policy
-
-    They hold as long as the policy and value that made them are the ones that are updated: one optimiser step per set of targets.
-    `targets.policy` is 0 off `policy_state`; `targets.value` holds at every column.
-    """
-    log_ratios = (log_probs - ref_log_probs).detach()
-    _require_shapes(values, log_ratios, rewards, is_action, policy_state)
-    to_go = log_ratio_to_go(log_ratios, is_action)
-    reward = rewards.detach().to(to_go.dtype).unsqueeze(-1)
-    # Of this step only log pi stays with the learner; its log pi_ref is a constant.
-    own = step_log_ratio(log_probs.detach(), is_action, policy_state)
-    policy = reward - values.detach().to(to_go.dtype) - beta * (to_go - own)
-    return Targets(value=reward - beta * to_go, policy=_only(policy, policy_state))
-
-
-def policy_residual_from(
-    log_probs: torch.Tensor,
-    policy_targets: torch.Tensor,
-    is_action: torch.Tensor,
-    is_state: torch.Tensor,
-    beta: float,
-) -> torch.Tensor:
-    """The policy residual from `Targets.policy`; 0 off the states; [B, A]. Only `log_probs` gets a gradient."""
-    return _only(beta * step_log_ratio(log_probs, is_action, is_state) - policy_targets.detach(), is_state)
-
-
 def mean_per_trajectory(terms: torch.Tensor, kept: torch.Tensor, trajectories: float | None = None) -> torch.Tensor:
     """Mean over the kept columns inside each trajectory, then over the trajectories; scalar.
 
@@ -177,14 +132,6 @@ def mean_per_trajectory(terms: torch.Tensor, kept: torch.Tensor, trajectories: f
     counts = kept.sum(dim=-1)
     sums = _only(terms, kept).sum(dim=-1) / counts.clamp(min=1)
     return sums.sum() / ((counts > 0).sum().clamp(min=1) if trajectories is None else trajectories)
-
-
-def value_after(value_before: torch.Tensor, log_ratio: torch.Tensor, beta: float) -> torch.Tensor:
-    """V after one unrewarded action: V(s_{t+1}) = V(s_t) + beta l_t; shapes broadcast.
-
-    Reads a complete turn by its last trained state and its last token where the state after the turn was not trained (`turn_ends`).
-    """
-    return value_before + beta * log_ratio
 
 
 def _only(terms: torch.Tensor, kept: torch.Tensor) -> torch.Tensor:

@@ -50,7 +50,6 @@ class Paired:
     """Evaluation of the same problems at the first and the last evaluated step: what was gained and what was lost."""
 
     suite: str
-    first_step: int
     last_step: int
     problems: int
     gained: Sequence[Pair] = ()
@@ -168,7 +167,6 @@ def compare_evaluations(run_dir: str | os.PathLike[str]) -> list[Paired]:
         results.append(
             Paired(
                 suite,
-                trailing_number(files[0]),
                 trailing_number(files[-1]),
                 len(pairs),
                 [pair for pair in pairs if not pair.early.correct and pair.late.correct],

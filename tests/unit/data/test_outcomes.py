@@ -1,10 +1,10 @@
-"""Choices by outcome: quotas, pairs and partners, independent of the order of problems."""
+"""Choices by outcome: quotas and partners, independent of the order of problems."""
 
 from collections import Counter
 
 import pytest
 
-from openrlhf_ext.data.outcomes import balanced, by_problem, mismatched, outcome_pairs
+from openrlhf_ext.data.outcomes import balanced, by_problem, mismatched
 from openrlhf_ext.data.trajectory import Trajectory
 
 
@@ -45,22 +45,7 @@ def test_choices_do_not_depend_on_other_problems_or_their_order() -> None:
     assert [row["text"] for row in balanced([*a, *b])][8:] == apart
     mixed = [row for pair in zip(a, b, strict=True) for row in pair]
     assert Counter(r["text"] for r in balanced(mixed)) == Counter(r["text"] for r in balanced([*a, *b]))
-    assert [p for p in outcome_pairs(mixed, per_problem=3) if p["meta"]["problem_id"] == "b"] == outcome_pairs(
-        b, per_problem=3
-    )
     assert [r["text"] for r in balanced(a, seed=1)] != [r["text"] for r in balanced(a, seed=2)]
-
-
-def test_pairs_are_different_and_of_one_problem() -> None:
-    pairs = outcome_pairs([*problem("a", 2, 3), *problem("b", 4, 0)], per_problem=100)
-    assert {(p["chosen"], p["rejected"]) for p in pairs} == {(f"a{i}", f"a{j}") for i in (0, 1) for j in (2, 3, 4)}
-    assert len(pairs) == 6 and {p["prompt"] for p in pairs} == {"prompt a"}
-    assert len(outcome_pairs(problem("a", 5, 5), per_problem=4)) == 4
-
-
-def test_equal_texts_make_one_pair_and_never_oppose_themselves() -> None:
-    rows = [sample("a", 0, 1, "x"), sample("a", 1, 1, "x"), sample("a", 2, 0, "y"), sample("a", 3, 0, "x")]
-    assert [(p["chosen"], p["rejected"]) for p in outcome_pairs(rows, per_problem=9)] == [("x", "y")]
 
 
 def test_problems_without_an_id_are_told_apart_by_their_prompt() -> None:
@@ -74,12 +59,3 @@ def test_partners_are_of_another_problem_even_where_siblings_are_neighbours() ->
     assert mismatched(["a", "a", "b", "b"]) == [2, 2, 0, 0]
     assert mismatched(["a", "b", "c"]) == [1, 2, 0]
     assert mismatched(["a", "a"]) == [None, None] and mismatched([]) == []
-
-
-def test_bad_requests_are_named() -> None:
-    with pytest.raises(ValueError, match="per_problem must be at least 1"):
-        outcome_pairs([], per_problem=0)
-    textless = sample("a", 0, 1.0)
-    del textless["text"]
-    with pytest.raises(ValueError, match="problem 'a' has no text"):
-        outcome_pairs([textless], per_problem=1)

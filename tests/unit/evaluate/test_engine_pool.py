@@ -90,4 +90,3 @@ def test_prefixes_of_a_group_go_to_one_engine_with_their_own_room(pool: EnginePo
 
 def test_counts_are_sums_over_the_engines(pool: EnginePool) -> None:
     assert pool.usage() == {"requests": 4, "prompt_tokens": 60, "cached_tokens": 20, "generated_tokens": 10}
-    assert pool.cache_statistics() == (20, 60)
