@@ -29,6 +29,7 @@ def run_program(
 ) -> None:
     """Run the program to its end on every rank and keep its model in the run directory."""
     args = resolved.upstream_args()
+    progress.note(legend(resolved.preferences))
     progress.phase("start Ray")
     group = plan.groups[0]
     environment = worker_environment(plan.device, group.threads, resolved.run.kv_cache_gib)
@@ -58,6 +59,12 @@ def run_program(
     unfinished.rename(run.model)
 
 
+def legend(pairs: bool) -> str:
+    """One line that says what the values on the progress line are."""
+    accuracy = "; accuracy = share whose better answer scores higher" if pairs else ""
+    return f"values: loss = the step's mean{accuracy}; eval ... = the same on eval.dataset; s/step = median"
+
+
 def _follow(refs: list[ray.ObjectRef], run: RunDir, progress: Progress) -> None:
     """Show what the ranks record until all are done; the first failure ends the run."""
     import ray
@@ -69,8 +76,8 @@ def _follow(refs: list[ray.ObjectRef], run: RunDir, progress: Progress) -> None:
         done, pending = ray.wait(pending, timeout=POLL_SECONDS)
         ray.get(done)
         rows = read_metrics(run.metrics_file) if run.metrics_file.exists() else []
-        for row in rows[shown:]:
-            if "train/loss" in row:
-                values = {name: row.get(key) for name, key in SHOWN.items()}
-                progress.step(int(row["step"]), **{k: v for k, v in values.items() if v is not None})
+        news = [row for row in rows[shown:] if "train/loss" in row]
+        if news:  # several steps may have passed: one call, so that their time is shared out among them
+            values = {name: row[key] for row in news for name, key in SHOWN.items() if row.get(key) is not None}
+            progress.step(int(news[-1]["step"]), **values)
         shown = max(shown, len(rows))

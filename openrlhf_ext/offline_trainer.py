@@ -66,6 +66,9 @@ class OfflineTrainer(TrainingLoop):
         self.ref_log_probs, self.trackers = ref_log_probs, list(trackers)
         self._warned = False
 
+    def _legend(self) -> str:
+        return "values: value loss, policy loss = of the step's trajectories; kl = to the start model; s/step = median"
+
     def _one_step(self, step: int) -> int:
         started = time.perf_counter()
         self._clock = {}

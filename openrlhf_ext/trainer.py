@@ -46,6 +46,11 @@ class Schedule(Calendar):
     final_temperature: float | None = None
     sync_timeout: float = 600.0
 
+    def evaluations_after(self, step: int) -> int:
+        """How many evaluations come after those of ``step``, the one at the end included."""
+        between = max(0, (self.steps - 1) // self.eval_every - step // self.eval_every) if self.eval_every else 0
+        return between + (self.eval_at_end and step < self.steps)
+
 
 class RolloutTrainer(TrainingLoop, BasePPOTrainer):
     """One run of a rollout method; the loop around its steps is `TrainingLoop.fit`."""
@@ -90,6 +95,15 @@ class RolloutTrainer(TrainingLoop, BasePPOTrainer):
 
     def _before_steps(self, step: int) -> None:
         self._owes_start_evaluation = step == 0 and self.schedule.eval_at_start
+        if self.heldout:
+            self.progress.expect_evaluations(self.schedule.evaluations_after)
+
+    def _legend(self) -> str:
+        accuracy = [
+            f"{h.name}/accuracy = share of {len(h.prompts)} held-out problems solved greedily" for h in self.heldout
+        ]
+        parts = ["reward, correct = means over the step's answers", "length = tokens per answer", *accuracy]
+        return f"values: {'; '.join(parts)}; s/step = median, evaluations apart"
 
     def _one_step(self, step: int) -> int:
         started = time.perf_counter()

@@ -58,6 +58,8 @@ class TrainingLoop:
         step = self._resume() or global_step
         with self._stopping_on_signals():
             self._before_steps(step)
+            if step < schedule.steps:
+                self.progress.note(self._legend())
             self.progress.resume(step)
             while step < schedule.steps:
                 step = self._one_step(step)
@@ -95,6 +97,10 @@ class TrainingLoop:
 
     def _before_steps(self, step: int) -> None:
         """Hear where the run begins: 0, or the step of the checkpoint."""
+
+    def _legend(self) -> str:
+        """One line that says what the values on the progress line are."""
+        raise NotImplementedError
 
     def _one_step(self, step: int) -> int:
         """Do the step after ``step``, record it, and return its number."""

@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections import deque
+from collections.abc import Callable
 from typing import Self, TextIO
 
 from tqdm import tqdm
@@ -16,6 +17,8 @@ from openrlhf_ext.record.text import clock, number
 
 WINDOW = 20
 CLIP = 3.0
+EVALUATE = "evaluate"
+"""The phase whose seconds are no part of a step's, once `expect_evaluations` was called."""
 
 
 def seconds_left(durations: list[float], steps: int) -> float | None:
@@ -33,7 +36,8 @@ class Progress:
     """Tells a person how far a run is.
 
     `phase` names what is going on (each is reported with its seconds until the first step, shown on the live line afterwards), `step` counts,
-    `resume` says that the first steps were done before, `note` prints one line, `close` ends. On a TTY one line is redrawn every second; elsewhere lines come at most every `every_s` seconds
+    `resume` says that the first steps were done before, `note` prints one line, `close` ends. The first step of a process compiles and
+    warms up: it gives no time left, and is not in the mean of those after it. On a TTY one line is redrawn every second; elsewhere lines come at most every `every_s` seconds
     (the first and the last step always), and a phase that takes longer than `heartbeat_s` says that it is still at it.
     """
 
@@ -54,6 +58,9 @@ class Progress:
         self._done = self._first = done_steps
         self._counting = False
         self._durations: deque[float] = deque(maxlen=WINDOW)
+        self._first_duration: float | None = None
+        self._evaluations_left: Callable[[int], int] | None = None
+        self._evaluation = self._evaluating = 0.0
         self._start = self._step_start = time.monotonic()
         self._printed = float("-inf")
         self._values: dict[str, float] = {}
@@ -86,13 +93,17 @@ class Progress:
             self._step_start = time.monotonic()
             self._draw()
 
+    def expect_evaluations(self, left: Callable[[int], int]) -> None:
+        """`left(step)` evaluations come after a step: they count in the time left, as long as the latest one, and not in the steps' own time."""
+        self._evaluations_left = left
+
     def step(self, step: int, **values: float) -> None:
         """Step number `step` (counted from 1) is done; `values` are shown beside it."""
         with self._guard:
             self._end_phase()
             now = time.monotonic()
             if step > self._done:
-                self._durations.append((now - self._step_start) / (step - self._done))
+                self._count(now - self._step_start, step - self._done)
             self._step_start = now
             first = self._done == self._first
             self._done, self._values = step, values
@@ -128,7 +139,24 @@ class Progress:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def _count(self, seconds: float, steps: int) -> None:
+        if self._evaluations_left is not None and self._evaluating:
+            seconds = max(0.0, seconds - self._evaluating)
+            self._evaluation, self._evaluating = self._evaluating, 0.0
+        if self._first_duration is None:
+            self._first_duration = seconds / steps
+        else:
+            self._durations.append(seconds / steps)
+
+    def _seconds_left(self) -> float | None:
+        left = seconds_left(list(self._durations), self.total - self._done)
+        if left is None or self._evaluations_left is None:
+            return left
+        return left + self._evaluations_left(self._done) * self._evaluation
+
     def _end_phase(self) -> None:
+        if self._phase == EVALUATE:
+            self._evaluating += time.monotonic() - self._phase_start
         if self._phase and self._done == self._first:
             self._print(f"  {self._phase}: {clock(time.monotonic() - self._phase_start)}")
         self._phase = ""
@@ -140,12 +168,14 @@ class Progress:
             f"{self.title}  step {self._done}" + (f"/{self.total}" if self.total else ""),
             bar if self.total else "",
         ]
-        left = seconds_left(list(self._durations), self.total - self._done)
+        left = self._seconds_left()
         if left is not None and self._done < self.total:
             parts.append(f"{clock(left)} left")
         parts += [f"{key.replace('_', ' ')} {number(value)}" for key, value in self._values.items()]
         if self._durations:
             parts.append(f"{statistics.median(self._durations):.1f} s/step")
+        elif self._first_duration is not None:
+            parts.append(f"first step {clock(self._first_duration)}")
         return "  ".join(part for part in parts if part)
 
     def _live_line(self) -> str:

@@ -23,6 +23,8 @@ def test_a_run_learns_records_every_step_and_keeps_both_models(tmp_path: Path) -
     trainer = run(tmp_path / "run")
     rows = read_metrics(tmp_path / "run" / "metrics.jsonl")
     assert [row["step"] for row in rows] == list(range(1, STEPS + 1))
+    legend = "values: value loss, policy loss = of the step's trajectories; kl = to the start model; s/step = median\n"
+    assert trainer.progress.stream.getvalue().count(legend) == 1
     first, last = rows[0], rows[-1]
     batch = trainer.stream.__class__(list(range(ROWS)), seed=1).take(BATCH)
     rewards = [TRAJECTORIES[i]["reward"] for i in batch]

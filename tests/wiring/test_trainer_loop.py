@@ -13,7 +13,7 @@ from openrlhf_ext.record.run_dir import read_events, read_metrics
 from openrlhf_ext.rollout.prompts import Prompt, PromptStream
 from openrlhf_ext.rollout.source import SamplingOptions
 from openrlhf_ext.tasks import make_task
-from openrlhf_ext.trainer import Interrupted
+from openrlhf_ext.trainer import Interrupted, Schedule
 from tests.wiring.loop import (
     BATCH,
     ROWS,
@@ -157,6 +157,35 @@ def test_evaluation_at_the_start_on_schedule_and_at_the_end(tmp_path: Path) -> N
     }
     names = {path.name for path in (tmp_path / "run" / "rollouts").glob("eval_*")}
     assert names == {f"eval_chain_{step:06d}.jsonl" for step in (0, 4, 6)}
+
+
+def test_the_values_of_the_progress_line_are_explained_once(tmp_path: Path) -> None:
+    held = HeldOut(
+        "chain", [Prompt(i, str(i), '{"answer": "7"}', "chain") for i in range(3)], make_task({"name": "chain"})
+    )
+    trainer, _, _ = run(tmp_path / "run", heldout=[held])
+    told = [line for line in trainer.progress.stream.getvalue().splitlines() if line.startswith("values: ")]
+    assert told == [
+        "values: reward, correct = means over the step's answers; length = tokens per answer; "
+        "chain/accuracy = share of 3 held-out problems solved greedily; s/step = median, evaluations apart"
+    ]
+    assert [
+        row["step"] for row in read_metrics(tmp_path / "run" / "metrics.jsonl") if "eval/chain/accuracy" in row
+    ] == [0, 6]
+
+
+@pytest.mark.parametrize(
+    ("calendar", "left"),
+    [
+        ({"eval_every": 3}, [4, 4, 4, 3, 3, 3, 2, 2, 2, 1, 0]),  # 3, 6, 9 and the end
+        ({"eval_every": 5}, [2, 2, 2, 2, 2, 1, 1, 1, 1, 1, 0]),  # 5 and the end, which is due anyway
+        ({"eval_every": 5, "eval_at_end": False}, [1, 1, 1, 1, 1, 0, 0, 0, 0, 0, 0]),
+        ({}, [1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 0]),
+    ],
+)
+def test_evaluations_that_are_to_come_are_counted(calendar: dict, left: list[int]) -> None:
+    schedule = Schedule(steps=10, **calendar)
+    assert [schedule.evaluations_after(step) for step in range(11)] == left
 
 
 def test_the_start_model_is_evaluated_before_the_engines_get_new_weights(tmp_path: Path) -> None:

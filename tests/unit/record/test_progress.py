@@ -64,8 +64,9 @@ def test_lines_elsewhere_than_on_a_terminal() -> None:
     assert lines[0] == "start Ray ..."
     assert re.fullmatch(r"  start Ray: \d\.\d s", lines[1])
     steps = [line for line in lines if " step " in line]
-    assert len(steps) == 3 and "step 1/3" in steps[0] and "left" in steps[0] and "reward 0.1" in steps[0]
+    assert len(steps) == 3 and "step 1/3" in steps[0] and "left" in steps[1] and "reward 0.1" in steps[0]
     assert "response length 80" in steps[0] and "left" not in steps[2]
+    assert "left" not in steps[0] and "s/step" not in steps[0], "a first step tells nothing about the others"
     assert lines[-2] == "saved step_3" and lines[-1].startswith("grpo game24: 3 of 3 steps in")
     assert "\r" not in stream.getvalue() and "\x1b" not in stream.getvalue()
     assert sum("generate" in line for line in lines) == 2, "phases are told until the first step only"
@@ -87,9 +88,56 @@ def test_a_resumed_run_counts_only_its_own_time() -> None:
         time.sleep(0.05)
         progress.resume(90)
         progress.step(91)
-    line = next(line for line in stream.getvalue().splitlines() if "step 91/100" in line)
+        progress.step(92)
+    line = next(line for line in stream.getvalue().splitlines() if "step 92/100" in line)
     left = re.search(r"(\d+\.\d) s left", line)
     assert left is not None and float(left[1]) < 0.3, "the 90 earlier steps and the loading took no step time"
+
+
+class Clock:
+    """Seconds that pass only when a test says so."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = 1000.0
+        monkeypatch.setattr(time, "monotonic", lambda: self.now)
+
+
+def test_the_slow_first_step_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock_, stream = Clock(monkeypatch), io.StringIO()
+    progress = Progress(1250, "grpo", stream, every_s=0)
+    progress.resume(0)
+    for step, seconds in enumerate([29.1, 2.0, 4.0], start=1):
+        clock_.now += seconds
+        progress.step(step, reward=0.5)
+    progress.close()
+    first, second, third, _ = stream.getvalue().splitlines()
+    assert first == "grpo  step 1/1250  reward 0.5  first step 29.1 s"
+    assert second == "grpo  step 2/1250  41 min 36 s left  reward 0.5  2.0 s/step"  # 1248 x 2 s
+    assert third == "grpo  step 3/1250  1 h 02 min left  reward 0.5  3.0 s/step"  # 1247 x 3 s
+
+
+def test_evaluations_that_are_to_come_count_and_are_no_part_of_a_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock_, stream = Clock(monkeypatch), io.StringIO()
+    progress = Progress(4, "grpo", stream, every_s=0)
+    progress.resume(0)
+    progress.expect_evaluations(lambda step: 2 if step < 3 else 1)  # within step 3, and at the end
+    for step, evaluated in [(1, 20.0), (2, 0.0), (3, 8.0), (4, 8.0)]:
+        progress.phase("generate")
+        clock_.now += 2.0
+        if evaluated:
+            progress.phase("evaluate")
+            clock_.now += evaluated
+            progress.phase("sync")
+        clock_.now += 1.0
+        progress.step(step)
+    progress.close()
+    steps = [line for line in stream.getvalue().splitlines() if " step " in line and "grpo  " in line]
+    assert steps == [
+        "grpo  step 1/4  first step 3.0 s",
+        "grpo  step 2/4  46.0 s left  3.0 s/step",  # 2 x 3 s and 2 evaluations of 20 s
+        "grpo  step 3/4  11.0 s left  3.0 s/step",  # 3 s and one evaluation of 8 s
+        "grpo  step 4/4  3.0 s/step",
+    ]
 
 
 def test_without_a_known_total_there_is_no_time_left() -> None:
