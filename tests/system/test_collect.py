@@ -6,8 +6,6 @@ Cost: three engine starts in two processes, about 60 s on 2 idle cores.
 from __future__ import annotations
 
 import json
-import shlex
-import signal
 from pathlib import Path
 
 import pytest
@@ -15,7 +13,7 @@ import pytest
 from openrlhf_ext.data.offline import Reading, read_offline
 from openrlhf_ext.data.trajectory import read_trajectories
 from openrlhf_ext.tasks import make_task
-from tests.system.toy import PROMPTS, SAMPLES, Job, chain_row, environment, write_rows
+from tests.system.toy import PROMPTS, SAMPLES, chain_row, killed_and_resumed, write_rows
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(900)]
 
@@ -35,21 +33,8 @@ def collected(toy, tmp_path_factory: pytest.TempPathFactory) -> Path:
         out = ["--out", str(folder / f"{name}.jsonl"), "--stop", "+", *more]
         return ["collect", "--model", f"toy={toy.model}", *request, "--temperature", "1", *out]
 
-    killed = words("killed", "--wave", str(WAVE))
-    job = Job(killed, folder / "killed.log", environment())
-    try:
-        path = folder / "killed.jsonl"
-        job.until(lambda: path.exists() and path.read_bytes().count(b"\n") >= 2 * WAVE, "second wave")
-    finally:
-        job.signal(signal.SIGKILL)
-        job.process.wait()
-    (folder / "before.jsonl").write_bytes(path.read_bytes())
-    with path.open("ab") as file:
-        file.write(b'{"id": "9')  # what a kill in the middle of a write leaves
-    jobs = [[*killed, "--resume"], words("whole"), words("two", "--engines", "2", "--wave", "30")]
-    (folder / "all.jobs").write_text("\n".join(shlex.join(job) for job in jobs))
-    job = Job(["jobs", str(folder / "all.jobs")], folder / "jobs.log", environment())
-    assert job.wait() == 0, job.output()[-5000:]
+    others = [words("whole"), words("two", "--engines", "2", "--wave", "30")]
+    killed_and_resumed(words("killed", "--wave", str(WAVE)), folder / "killed.jsonl", 2 * WAVE, b'{"id": "9', others)
     return folder
 
 

@@ -6,8 +6,6 @@ Cost: three engine starts in two processes, about 60 s on 2 idle cores.
 from __future__ import annotations
 
 import json
-import shlex
-import signal
 from pathlib import Path
 
 import pytest
@@ -15,7 +13,7 @@ import pytest
 from openrlhf_ext.cli import main
 from openrlhf_ext.data.explore_file import read_explored
 from openrlhf_ext.tasks import make_task
-from tests.system.toy import Job, environment, write_rows
+from tests.system.toy import killed_and_resumed, write_rows
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(900)]
 
@@ -42,22 +40,9 @@ def explored(toy, tmp_path_factory: pytest.TempPathFactory) -> Path:
         how = ["--task.tolerance", "2", "--temperature", "1", "--out", str(folder / f"{name}.jsonl"), *more]
         return ["explore", "--model", f"toy={toy.model}", *request, *how]
 
-    killed = words("killed", "--wave", str(WAVE))
-    job = Job(killed, folder / "killed.log", environment())
-    try:
-        path = folder / "killed.jsonl"
-        steps = 1 + SOLUTIONS + 2 * WAVE // K
-        job.until(lambda: path.exists() and path.read_bytes().count(b"\n") >= steps, "second wave")
-    finally:
-        job.signal(signal.SIGKILL)
-        job.process.wait()
-    (folder / "before.jsonl").write_bytes(path.read_bytes())
-    with path.open("ab") as file:
-        file.write(b'{"kind": "st')  # what a kill in the middle of a write leaves
-    jobs = [[*killed, "--resume"], words("whole"), words("two", "--engines", "2", "--wave", "40")]
-    (folder / "all.jobs").write_text("\n".join(shlex.join(job) for job in jobs))
-    job = Job(["jobs", str(folder / "all.jobs")], folder / "jobs.log", environment())
-    assert job.wait() == 0, job.output()[-5000:]
+    steps = 1 + SOLUTIONS + 2 * WAVE // K
+    others = [words("whole"), words("two", "--engines", "2", "--wave", "40")]
+    killed_and_resumed(words("killed", "--wave", str(WAVE)), folder / "killed.jsonl", steps, b'{"kind": "st', others)
     return folder
 
 

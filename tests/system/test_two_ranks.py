@@ -6,10 +6,11 @@ nearly proportional to the gradient and a wrong scale cannot hide behind its nor
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import pytest
+
+from tests.system.ranks import group_of, session
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(1500)]
 
@@ -120,35 +121,14 @@ def arguments(model: str, ranks: int, micro_batch: int) -> list[str]:
 @pytest.fixture(scope="module")
 def updates(toy) -> dict[str, dict]:
     """Layout -> what one update did."""
-    import ray
-
-    from openrlhf_ext.session import worker_environment
-
-    ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
-    ray.init(
-        address="local",
-        num_cpus=4,
-        include_dashboard=False,
-        object_store_memory=100 * 2**20,
-        runtime_env={
-            "env_vars": worker_environment("cpu", threads=1, kv_cache_gib=1) | {"HF_HUB_OFFLINE": "1"},
-            "worker_process_setup_hook": "openrlhf_ext.upstream.install",
-        },
-    )
-    try:
+    with session(__name__):
         return {**train_group(1, toy.model), **train_group(2, toy.model)}
-    finally:
-        ray.shutdown()
 
 
 def train_group(ranks: int, model: Path) -> dict[str, dict]:
     import ray
 
-    kind = ray.remote(Rank).options(num_cpus=1)
-    group = [kind.remote(ranks, 0, None, None)]
-    if ranks > 1:
-        address, port = ray.get(group[0].address.remote(), timeout=300)
-        group += [kind.remote(ranks, rank, address, port) for rank in range(1, ranks)]
+    group = group_of(Rank, ranks)
     samples = list(zip(ANSWERS, ADVANTAGES, strict=True))
     done = {}
     for name, (count, micro_batch) in LAYOUTS.items():

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import random
+import shlex
+import signal
 import subprocess
 import sys
 import time
@@ -181,6 +183,26 @@ class Job:
 
     def output(self) -> str:
         return self.log.read_text(errors="replace")
+
+
+def killed_and_resumed(killed: list[str], out: Path, lines: int, torn: bytes, others: Sequence[list[str]]) -> None:
+    """Kill the command ``killed`` once ``out`` has ``lines`` lines, tear the last one, and go on beside the ``others`` in one process.
+
+    Beside ``out``: `before.jsonl`, what it held after the kill; `jobs.log`, what the second process said.
+    """
+    folder = out.parent
+    job = Job(killed, folder / "killed.log", environment())
+    try:
+        job.until(lambda: out.exists() and out.read_bytes().count(b"\n") >= lines, "second wave")
+    finally:
+        job.signal(signal.SIGKILL)
+        job.process.wait()
+    (folder / "before.jsonl").write_bytes(out.read_bytes())
+    with out.open("ab") as file:
+        file.write(torn)  # what a kill in the middle of a write leaves
+    (folder / "all.jobs").write_text("\n".join(shlex.join(words) for words in [[*killed, "--resume"], *others]))
+    job = Job(["jobs", str(folder / "all.jobs")], folder / "jobs.log", environment())
+    assert job.wait() == 0, job.output()[-5000:]
 
 
 def environment(**variables: str) -> dict[str, str]:
