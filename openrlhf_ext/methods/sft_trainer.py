@@ -15,6 +15,8 @@ from openrlhf_ext.record.run_dir import RunDir
 class RecordedSFTTrainer(SFTTrainer):
     """One metrics row per update (rank 0): loss, learning rate, held-out loss, tokens trained on, seconds. Checkpoints are whole or absent."""
 
+    disable_ds_ckpt: bool
+
     def fit(self, args, consumed_samples=0, num_update_steps_per_epoch=None):
         self._saves_state, self.disable_ds_ckpt = not self.disable_ds_ckpt, True  # upstream would write it in place
         self._run = RunDir.open(args.record.run_dir) if self.strategy.is_rank_0() else None
