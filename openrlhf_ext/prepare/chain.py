@@ -1,11 +1,14 @@
-"""Makes the synthetic arithmetic chain: train.jsonl and test.jsonl with {"id", "question", "answer"} in GSM8K's form."""
+"""Makes the synthetic arithmetic chain: train.jsonl and test.jsonl with {"id", "question", "answer"} in GSM8K's form.
+
+With --slips also slips.jsonl: the training rows again, worked wrong in a known way.
+"""
 
 import argparse
 import random
 from pathlib import Path
 
 from openrlhf_ext.prepare.arguments import at_least
-from openrlhf_ext.tasks.chain import OPERATIONS, chain_examples
+from openrlhf_ext.tasks.chain import OPERATIONS, chain_examples, with_slips
 from openrlhf_ext.tasks.rows import write_jsonl
 
 HELP = "arithmetic chains with known ground truth"
@@ -22,12 +25,36 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--operations", choices=("+", "-", OPERATIONS), default="+", help="default +")
     parser.add_argument("--train", type=at_least(1), default=4000, help="training rows (default 4000)")
     parser.add_argument("--test", type=at_least(1), default=500, help="test rows (default 500)")
+    parser.add_argument(
+        "--slips",
+        type=float,
+        metavar="Q",
+        help="also write slips.jsonl: the training rows with results one too large with probability Q",
+    )
+    parser.add_argument(
+        "--slips-from",
+        type=at_least(1),
+        default=1,
+        metavar="N",
+        help="slips at operands of N or more (default 1: at all)",
+    )
     parser.add_argument("--seed", type=int, default=42)
 
 
 def run(args: argparse.Namespace) -> None:
+    if args.slips is not None and not 0 < args.slips <= 1:
+        raise ValueError(f"--slips {args.slips:g}: a probability above 0, at most 1")
     counts = build_chain(
-        args.out, args.steps, args.modulus, args.train, args.test, args.seed, args.max_operand, args.operations
+        args.out,
+        args.steps,
+        args.modulus,
+        args.train,
+        args.test,
+        args.seed,
+        args.max_operand,
+        args.operations,
+        args.slips,
+        args.slips_from,
     )
     for name, count in counts.items():
         print(f"{args.out / name}: {count} rows")
@@ -42,8 +69,10 @@ def build_chain(
     seed: int = 42,
     max_operand: int | None = None,
     operations: str = "+",
+    slips: float | None = None,
+    slips_from: int = 1,
 ) -> dict[str, int]:
-    """Writes OUT/train.jsonl and OUT/test.jsonl, which share no question; returns rows per file."""
+    """Writes OUT/train.jsonl and OUT/test.jsonl, which share no question, and OUT/slips.jsonl where asked; returns rows per file."""
     examples = chain_examples(
         train + test,
         steps=steps,
@@ -53,4 +82,7 @@ def build_chain(
         rng=random.Random(seed),
     )
     parts = {"train.jsonl": examples[:train], "test.jsonl": examples[train:]}
+    if slips is not None:
+        rng = random.Random(seed)  # of its own: the other files are the same with and without slips
+        parts["slips.jsonl"] = [with_slips(example, slips, slips_from, rng) for example in examples[:train]]
     return {name: write_jsonl(Path(out) / name, rows) for name, rows in parts.items()}

@@ -6,10 +6,12 @@
               #### 15
 
 The answer takes every value below the modulus equally often, so it cannot be guessed. Grading is that of word problems.
+Demonstrations with slips make a model that errs in a known way: that often, at those operands, by one.
 """
 
 import random
-from collections.abc import Sequence
+import re
+from collections.abc import Collection, Sequence
 from typing import TypedDict
 
 PIECES: tuple[str, ...] = (" mod ", "#### ")
@@ -22,12 +24,14 @@ class ChainExample(TypedDict):
     answer: str
 
 
-def chain_example(identity: str, start: int, steps: Sequence[tuple[str, int]], modulus: int) -> ChainExample:
-    """The question and its worked answer; `steps` are (operation, operand)."""
+def chain_example(
+    identity: str, start: int, steps: Sequence[tuple[str, int]], modulus: int, slips: Collection[int] = ()
+) -> ChainExample:
+    """The question and its worked answer; `steps` are (operation, operand), `slips` the steps (from 0) that come out one too large."""
     value = start
     lines = []
-    for operation, operand in steps:
-        result = (value + operand if operation == "+" else value - operand) % modulus
+    for index, (operation, operand) in enumerate(steps):
+        result = (value + (operand if operation == "+" else -operand) + (index in slips)) % modulus
         lines.append(f"{value}{operation}{operand}={result}")
         value = result
     question = str(start) + "".join(f"{operation}{operand}" for operation, operand in steps) + f" mod {modulus}"
@@ -50,3 +54,12 @@ def chain_examples(
         example = chain_example(f"chain-{len(examples)}", rng.randrange(modulus), moves, modulus)
         examples.setdefault(example["question"], example)
     return list(examples.values())
+
+
+def with_slips(example: ChainExample, share: float, smallest: int, rng: random.Random) -> ChainExample:
+    """The example with an answer that slips with probability `share` at every operand of `smallest` or more, and goes on from there."""
+    chain, modulus = example["question"].split(PIECES[0])
+    start, *moves = re.findall(r"([+-]?)(\d+)", chain)
+    steps = [(operation, int(operand)) for operation, operand in moves]
+    slips = {index for index, (_, operand) in enumerate(steps) if operand >= smallest and rng.random() < share}
+    return chain_example(example["id"], int(start[1]), steps, int(modulus), slips)

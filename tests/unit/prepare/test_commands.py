@@ -74,6 +74,21 @@ def test_chain_rows(tmp_path):
     assert len({row["id"] for row in train + test}) == 50
 
 
+def test_chain_slips_are_a_file_of_their_own(tmp_path, capsys):
+    assert call("chain", "--out", tmp_path / "a", "--train", 30, "--test", 20) == 0
+    assert call("chain", "--out", tmp_path / "b", "--train", 30, "--test", 20, "--slips", 0.5, "--slips-from", 40) == 0
+    for name in ("train.jsonl", "test.jsonl"):
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+    right, slipped = (
+        [json.loads(line) for line in (tmp_path / "b" / name).read_text().splitlines()]
+        for name in ("train.jsonl", "slips.jsonl")
+    )
+    assert [row["question"] for row in slipped] == [row["question"] for row in right]
+    assert 0 < sum(a["answer"] != b["answer"] for a, b in zip(right, slipped, strict=True)) < 30
+    assert call("chain", "--out", tmp_path / "c", "--slips", 1.5) == 2
+    assert "--slips 1.5: a probability above 0, at most 1" in capsys.readouterr().err
+
+
 def test_prompts_and_sft_of_chain_meet(tmp_path):
     call("chain", "--out", tmp_path, "--train", 5, "--test", 5)
     assert call("prompts", "--task", "chain", "--in", tmp_path, "--split", "train", "--out", tmp_path / "p.jsonl") == 0

@@ -1,10 +1,11 @@
 import random
+import re
 from collections import Counter
 
 import pytest
 
 from openrlhf_ext.tasks import make_task
-from openrlhf_ext.tasks.chain import chain_example, chain_examples
+from openrlhf_ext.tasks.chain import chain_example, chain_examples, with_slips
 
 
 def test_by_hand():
@@ -41,3 +42,22 @@ def test_answers_cannot_be_guessed():
 def test_too_few_chains_exist():
     with pytest.raises(ValueError, match="900 different chains"):
         examples(500, steps=1, max_operand=9, operations="+")
+
+
+def test_slips_by_hand():
+    example = chain_example("chain-0", 17, [("+", 8), ("+", 3), ("-", 9), ("+", 80)], 100)
+    assert with_slips(example, 1.0, 8, random.Random(0))["answer"] == "17+8=26\n26+3=29\n29-9=21\n21+80=2\n#### 2"
+    assert with_slips(example, 1.0, 81, random.Random(0)) == example
+
+
+def test_slips_come_as_often_as_asked_and_only_at_large_operands():
+    rng = random.Random(0)
+    made = [with_slips(example, 0.3, 50, rng) for example in examples(2000)]
+    slips: dict[bool, list[bool]] = {True: [], False: []}
+    for line in (line for example in made for line in example["answer"].splitlines()[:-1]):
+        value, operation, operand, result = re.fullmatch(r"(\d+)([+-])(\d+)=(\d+)", line).groups()
+        right = (int(value) + int(operation + operand)) % 100
+        assert int(result) in (right, (right + 1) % 100)
+        slips[int(operand) >= 50].append(int(result) != right)
+    assert not any(slips[False])
+    assert 0.27 < sum(slips[True]) / len(slips[True]) < 0.33  # 3000 draws: a standard error of 0.008
