@@ -8,7 +8,7 @@ here=examples/scripts
 
 TASK=${1:?which task?} && shift
 ROUNDS=${ROUNDS:-3}
-MODEL=${MODEL:-models/qwen2.5-math-1.5b-sft}
+MODEL=${MODEL:-runs/sft-oreo-math/model}
 OUT=${OUT:-runs/oreo-iterate-$TASK}
 LIMIT=${LIMIT:-} # problems of a round; empty = all
 limit=(${LIMIT:+--limit "$LIMIT"})

@@ -73,8 +73,8 @@ PER_RUN = ("--run.dir", "--run.seed")
 """Settings in which runs may differ and still pass or fail the same checks."""
 TABLES = tuple(f"benchmarks/{name}.py" for name in ("table", "reverse_curriculum", "start_state_picture"))
 """Programs that only read runs."""
-HUB_MODEL = "meta-llama/Llama-2-7b-hf"
-"""Its tokenizer is not here: the stand-in's counts and cuts."""
+HUB_MODELS = ("meta-llama/Llama-2-7b-hf", "Qwen/Qwen2.5-Math-1.5B")
+"""Their tokenizers are not here: the stand-in's counts and cuts."""
 
 
 def commands_of(page: Path) -> list[str]:
@@ -185,7 +185,7 @@ class Reader:
             run_main(words)
             self.leave_answers(words)
         else:
-            run_main([str(self.chat_model) if word == HUB_MODEL else word for word in words])
+            run_main([str(self.chat_model) if word in HUB_MODELS else word for word in words])
 
     def leave_answers(self, words: list[str]) -> None:
         """What an evaluation on training problems leaves: graded answers, half of them right, from which an offline method learns."""
@@ -255,11 +255,12 @@ def released_data(folder: Path) -> None:
         }
         for i in range(300)
     ]
-    for name, rows in (("gsm8k", sums), ("mnli-r3", facts), ("svamp", equations)):
+    boxes = [{"problem": f"{i} and 3?", "solution": f"It is $\\boxed{{{i + 3}}}$."} for i in range(40)]
+    for name, rows in (("gsm8k", sums), ("math", boxes), ("mnli-r3", facts), ("svamp", equations)):
         place = folder / "data" / name
         place.mkdir(parents=True)
         for split, part in (("train", rows[:-10]), ("test", rows[-10:])):
-            if name == "gsm8k":
+            if name in ("gsm8k", "math"):
                 (place / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in part))
             else:
                 (place / f"{split}.json").write_text(json.dumps(part))
@@ -378,7 +379,7 @@ def test_page(
         folder.mkdir()
     else:
         shutil.copytree(after_readme, folder, symlinks=True)
-    if page.name in ("reverse_curriculum.md", "programs.md", "self_explore.md"):
+    if page.name in ("reverse_curriculum.md", "programs.md", "self_explore.md", "oreo.md"):
         released_data(folder)
     if page.name == "rllr.md":
         (folder / "data/trec").mkdir(parents=True)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
+import yaml
 
 from openrlhf_ext.cli import main
-from openrlhf_ext.config.check import check
+from openrlhf_ext.config.check import check, errors
 from openrlhf_ext.config.load import load
 from openrlhf_ext.tasks import make_task
 
@@ -50,6 +53,7 @@ def test_paper_configs_hold_the_papers_numbers(name: str) -> None:
     [
         ("gsm8k_paper", "1x8"),
         ("math_paper", "1x8"),
+        ("math_deepseek_paper", "1x8"),
         ("chain_paper", "1x1"),
         ("chain_tiny", "local"),
         ("gsm8k_tiny", "local"),
@@ -71,7 +75,59 @@ def test_every_config_passes_a_dry_run(
         assert "128 samples = 32 per micro-batch x 4 accumulated" in shown
         return
     assert "actor + critic on bundles 0-7" in shown
-    assert "128 samples = 4 per micro-batch x 4 accumulated x 8 data-parallel ranks" in shown
+    layout = "2 per micro-batch x 8" if "deepseek" in config else "4 per micro-batch x 4"
+    assert f"128 samples = {layout} accumulated x 8 data-parallel ranks" in shown
+
+
+def test_the_7b_config_holds_the_papers_numbers() -> None:
+    resolved = load("oreo", str(CONFIGS / "oreo_math_deepseek_paper.yaml"), [], local_device="cuda")
+    differing = {"critic.adam.lr": 1e-4, "train.micro_batch_size": 2, "train.max_epochs": 2}
+    assert {key: resolved.get(key) for key in PAPER} == PAPER | differing
+    assert (resolved.oreo.critic_lora_rank, resolved.oreo.critic_lora_alpha, resolved.oreo.per_problem) == (64, 64, 4)
+
+
+@pytest.mark.parametrize(("name", "epochs", "length"), [("math", 3, 8192), ("household", 2, 4096)])
+def test_sft_configs_hold_the_papers_numbers(name: str, epochs: int, length: int) -> None:
+    resolved = load("sft", str(CONFIGS / f"sft_oreo_{name}_paper.yaml"), [], local_device="cuda")
+    assert (resolved.whole("train.max_epochs"), resolved.number("adam.lr")) == (epochs, 2e-5)
+    assert resolved.whole("data.max_len") == length and resolved.precision == "bf16"
+    assert errors(check(resolved)) == []
+
+
+@pytest.mark.parametrize("task", ["gsm8k", "math"])
+def test_answers_are_collected_in_the_words_of_the_suite_that_evaluates(task: str, tmp_path: Path) -> None:
+    """SFT, collection and search of the Qwen runs must show the model one and the same prompt."""
+    suite = yaml.safe_load((CONFIGS.parents[1] / f"evaluation/suites/{task}_chat.yaml").read_text())
+    (collected,) = called(tmp_path, "collect_oreo.sh", task)
+    assert option(collected, "--system") == suite["system"] and option(collected, "--template") == suite["template"]
+    (own,) = called(tmp_path, "collect_oreo.sh", task, TEMPLATE="deepseek-math")
+    assert option(own, "--system") is None and option(own, "--template") == "deepseek-math"
+    rendered = [words for words in called(tmp_path, "sft_oreo.sh", "math") if words[0] == "prepare"]
+    (ours,) = [words for words in rendered if f"data/{task}/train.jsonl" in words]
+    assert option(ours, "--system") == suite["system"] and option(ours, "--template") == suite["template"]
+    (searched,) = called(tmp_path, "search_oreo.sh", task)
+    assert option(searched, "--suite") == f"{task}_chat"
+
+
+def called(folder: Path, script: str, *words: str, **variables: str) -> list[list[str]]:
+    """What a script calls, in a checkout without an environment of its own; nothing is run."""
+    checkout, stubs, calls = folder / "checkout", folder / "stubs", folder / "calls"
+    if not checkout.exists():
+        (checkout / "examples").mkdir(parents=True)
+        (checkout / "evaluation").symlink_to(CONFIGS.parents[1] / "evaluation")
+        shutil.copytree(CONFIGS.parent / "scripts", checkout / "examples/scripts")
+        stubs.mkdir()
+        stub = stubs / "openrlhf-ext"
+        stub.write_text('#!/usr/bin/env bash\nprintf "%s\\0" "$@" $\'\\n\' >>"$CALLS"\n')
+        stub.chmod(0o755)
+    calls.write_text("")
+    environment = {"PATH": f"{stubs}:/usr/bin:/bin", "CALLS": str(calls), "LOCAL": "1"} | variables
+    subprocess.run(["bash", f"examples/scripts/{script}", *words], check=True, cwd=checkout, env=environment)
+    return [call.split("\0") for call in calls.read_text().split("\0\n\0") if call]
+
+
+def option(words: list[str], name: str) -> str | None:
+    return words[words.index(name) + 1] if name in words else None
 
 
 def test_the_step_level_of_math_cuts_after_lines_and_sentences() -> None:
