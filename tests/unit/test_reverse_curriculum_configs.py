@@ -240,14 +240,14 @@ def word_problems(path: Path, count: int) -> None:
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
-@pytest.mark.parametrize("name", ["chain", "gsm8k"])
+@pytest.mark.parametrize("name", ["chain", "gsm8k", "gsm8k_program"])
 def test_tiny_configs_after_their_own_commands(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Every line of the comment, training as a dry run; after SFT its model is there."""
     monkeypatch.chdir(tmp_path)
-    if name == "gsm8k":
-        word_problems(tmp_path / "data/gsm8k/train.jsonl", 400)
+    if name != "chain":
+        word_problems(tmp_path / "data/gsm8k/train.jsonl", 400 if name == "gsm8k" else 140)
     lines = commands_in(config(f"reverse_curriculum_{name}_tiny"))
     assert [words[1] for words in lines if words[0] == "train"] == ["sft", "reverse-curriculum"]
     for words in lines:
@@ -261,7 +261,8 @@ def test_tiny_configs_after_their_own_commands(
     out = capsys.readouterr().out
     assert "2 steps" in out and out.count("# plan: ") == 2
     held_out = [
-        json.loads(line) for line in Path(f"data/{name}").glob("*.dev.jsonl").__next__().read_text().splitlines()
+        json.loads(line)
+        for line in next(Path(f"data/{name.replace('_', '-')}").glob("*.dev.jsonl")).read_text().splitlines()
     ]
     assert held_out and all(row["prefix_units"] == 0 for row in held_out)
 

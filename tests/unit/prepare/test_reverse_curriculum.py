@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import time
 from collections import Counter
 from pathlib import Path
 
@@ -216,7 +217,9 @@ def test_gsm8k_as_published(shared_data: Path, tmp_path: Path) -> None:
     """Every row of the real training set: 7473 x 5, the line counts of the facts, the rule, the gold text, the evaluation prompt."""
     source = shared_data / "gsm8k/train.jsonl"
     out = tmp_path / "gsm8k.jsonl"
+    began = time.process_time()
     summary = build_reverse_curriculum("gsm8k", source, out)
+    assert time.process_time() - began < 20, "seconds of one core; 3 on the machine of the page"
     assert (summary.rows, summary.demonstrations, summary.rejected) == (37365, 7473, ())
     problems = read_problems("gsm8k", source)
     lines: dict[str, int] = {}
