@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
+from openrlhf_ext.config.batch_fix import batch_fix, divisors, nearest, reference_fix
 from openrlhf_ext.config.check_range import has_positive_sizes
 from openrlhf_ext.config.problem import Problem
 
@@ -36,20 +37,21 @@ def _offline(resolved: Resolved) -> Iterator[Problem]:
 
 def _rollout(resolved: Resolved) -> Iterator[Problem]:
     ranks = resolved.whole("actor.num_nodes") * resolved.whole("actor.num_gpus_per_node")
-    yield from _update(resolved, ranks, "actor.num_gpus_per_node")
-
     prompts, samples = resolved.whole("rollout.batch_size"), resolved.whole("rollout.n_samples_per_prompt")
     per_step, train_batch, forward = (
         prompts * samples,
         resolved.whole("train.batch_size"),
         resolved.whole("rollout.micro_batch_size"),
     )
+    yield from _update(resolved, ranks, "actor.num_gpus_per_node", per_step)
     if per_step % train_batch:
         what = (
             f"{per_step} samples per step (rollout.batch_size {prompts} x rollout.n_samples_per_prompt {samples}) are not "
             f"a multiple of {train_batch}: gradients of one step would run over into the next"
         )
-        yield Problem(resolved.where("train.batch_size"), what, f"--train.batch_size {_divisor(per_step, train_batch)}")
+        replica = resolved.whole("ds.ring_attn_size") * resolved.whole("ds.tensor_parallel_size")
+        fix = batch_fix(resolved, max(1, ranks // replica), per_step)
+        yield Problem(resolved.where("train.batch_size"), what, fix)
     if not resolved.flag("train.dynamic_batch_enable"):
         yield from _forward(resolved, per_step, forward, ranks)
     if resolved.number("algo.kl.init_coef") > 0:
@@ -63,8 +65,11 @@ def _rollout(resolved: Resolved) -> Iterator[Problem]:
         yield Problem(resolved.where("rollout.vllm_generate_batch_size"), what, "leave it out")
 
 
-def _update(resolved: Resolved, ranks: int, ranks_key: str) -> Iterator[Problem]:
-    """DeepSpeed's identity: batch = micro-batch x accumulation x data-parallel ranks."""
+def _update(resolved: Resolved, ranks: int, ranks_key: str, per_step: int | None = None) -> Iterator[Problem]:
+    """DeepSpeed's identity: batch = micro-batch x accumulation x data-parallel ranks.
+
+    ``per_step``: samples of a rollout step, which the batch must divide as well.
+    """
     replica = resolved.whole("ds.ring_attn_size") * resolved.whole("ds.tensor_parallel_size")
     if ranks % replica:
         what = f"{ranks} ranks do not divide into replicas of {replica} (ring attention x tensor parallel)"
@@ -80,7 +85,7 @@ def _update(resolved: Resolved, ranks: int, ranks_key: str) -> Iterator[Problem]
     if batch % (micro * parallel):
         unit = micro * parallel
         what = f"{batch} is not a multiple of {unit} (train.micro_batch_size {micro} x {parallel} data-parallel ranks)"
-        fix = f"--train.batch_size {max(unit, batch // unit * unit)} or another micro-batch size or number of ranks"
+        fix = f"{batch_fix(resolved, parallel, per_step)}; or another train.micro_batch_size or number of ranks"
         yield Problem(resolved.where("train.batch_size"), what, fix)
 
 
@@ -95,7 +100,8 @@ def _forward(resolved: Resolved, per_step: int, forward: int, ranks: int) -> Ite
         if per_step % parallel:
             fix = f"a number of ranks that divides {per_step}"
         else:
-            fix = f"--rollout.micro_batch_size {_divisor(per_step // parallel, forward)}"
+            sizes = nearest(divisors(per_step // parallel), forward)
+            fix = f"--rollout.micro_batch_size {' or '.join(map(str, sizes))}"
         yield Problem(resolved.where("rollout.micro_batch_size"), what, fix)
 
 
@@ -124,23 +130,18 @@ def _reference(resolved: Resolved, per_step: int, forward: int) -> Iterator[Prob
         return
     parallel = ranks // replica
     batch, micro = resolved.whole("train.batch_size"), resolved.whole("train.micro_batch_size")
-    if batch % (micro * parallel) and not resolved.flag("train.dynamic_batch_enable"):
+    fix = reference_fix(resolved, per_step, forward)
+    # A batch that its micro-batches do not fill is no matter of the reference: _update names the size that is wrong.
+    if batch % micro == 0 and batch % (micro * parallel) and not resolved.flag("train.dynamic_batch_enable"):
         what = (
             f"{parallel} reference ranks: DeepSpeed checks train.batch_size {batch} = train.micro_batch_size {micro} x "
             f"accumulation x ranks for the reference too"
         )
-        yield Problem(resolved.where("ref.num_gpus_per_node"), what, f"a number of ranks that divides {batch // micro}")
+        yield Problem(resolved.where("ref.num_gpus_per_node"), what, fix)
     batches = -(-per_step // forward)
     if resolved.whole("ds.zero_stage") == 3 and batches % parallel:
         what = f"{batches} micro-batches over {parallel} ranks of a ZeRO-3 reference: one rank would wait for ever"
-        yield Problem(resolved.where("ref.num_gpus_per_node"), what, f"a number of ranks that divides {batches}")
+        yield Problem(resolved.where("ref.num_gpus_per_node"), what, fix)
     elif batches < parallel:
         what = f"{batches} micro-batches are fewer than {parallel} reference ranks"
-        yield Problem(
-            resolved.where("ref.num_gpus_per_node"), what, "fewer ranks or a smaller rollout.micro_batch_size"
-        )
-
-
-def _divisor(total: int, near: int) -> int:
-    """The divisor of ``total`` closest to ``near``."""
-    return min((d for d in range(1, total + 1) if total % d == 0), key=lambda d: (abs(d - near), -d))
+        yield Problem(resolved.where("ref.num_gpus_per_node"), what, f"{fix}, or a smaller rollout.micro_batch_size")

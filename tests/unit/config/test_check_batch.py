@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -128,3 +130,50 @@ def test_the_suggested_batch_size_is_accepted(prompts, samples, batch):
     for problem in problems:
         suggested = int(problem.fix.split()[1])
         assert not [p for p in found(sizes(prompts, samples, 1, suggested, 1)) if "samples per step" in p.what]
+
+
+def first_numbers(fix: str) -> dict[str, str]:
+    """The first value of each key that a fix names: `--a 4 or 8; or another b` -> {"a": "4"}."""
+    return dict(re.findall(r"--([\w.]+) (\d+)", fix))
+
+
+def test_a_batch_that_no_micro_batch_fits_is_no_matter_of_the_reference():
+    # The demo's sizes: 16 x 8 = 128 samples per step, micro-batches of 64.
+    demo = sizes(prompts=16, samples=8, forward=64, batch=7, micro=64)
+    problems = found(demo)
+    assert keys(problems) == ["train.batch_size", "train.batch_size"]
+    assert problems[0].fix == "--train.batch_size 64; or another train.micro_batch_size or number of ranks"
+    assert problems[1].fix == "--train.batch_size 64"
+
+
+@pytest.mark.parametrize(
+    ("changes", "fix"),
+    [
+        (sizes(batch=24), "--train.batch_size 16 or 32"),  # 8, 16 and 32 divide 32 and hold whole micro-batches
+        (sizes(prompts=9, samples=4, micro=4, batch=16, forward=4), "--train.batch_size 12 or 36"),
+        (sizes(prompts=9, samples=4, micro=8, batch=16, forward=4), "--train.micro_batch_size 9 --train.batch_size 18"),
+        (sizes(ranks=5, micro=1, batch=5, forward=1), "a number of ranks that divides 32 (rollout.batch_size x"),
+        (sizes(ref=3), "--ref.num_gpus_per_node 2 or 4"),
+        (sizes(forward=7), "--rollout.micro_batch_size 8 or 4"),
+    ],
+)
+def test_the_nearest_sizes_that_work_are_named(changes, fix):
+    assert found(changes)[0].fix.startswith(fix)
+
+
+def test_sft_names_the_multiples_on_both_sides(sft):
+    (problem,) = errors(check(sft({"train.batch_size": "20", "train.micro_batch_size": "8"})))
+    assert problem.fix.startswith("--train.batch_size 16 or 24;")
+
+
+@settings(max_examples=60)
+@given(
+    prompts=SMALL, samples=SMALL, batch=st.integers(1, 48), micro=SMALL, ranks=st.integers(1, 3), ref=st.integers(1, 4)
+)
+def test_what_a_fix_says_is_accepted(prompts, samples, batch, micro, ranks, ref):
+    asked = sizes(prompts, samples, 1, batch, micro, ranks, ref)
+    problems = found(asked)
+    if problems and (told := first_numbers(problems[0].fix)):
+        left = found(asked | told)
+        assert keys(problems[:1])[0] not in keys(left)
+        assert all(value != "0" for value in told.values())
