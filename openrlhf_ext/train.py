@@ -71,8 +71,10 @@ def run(args: argparse.Namespace) -> int:
     assert resolved is not None and plan is not None
     if args.dry_run:
         shown = cluster or (here if plan.device == "cpu" else None)
-        print(resolved.dump())
-        print("\n".join(f"# {line}" for line in [*plan.render(shown).splitlines(), *_remarks(problems)]))
+        lines = [*plan.render(shown).splitlines(), *_no_gpus_here(plan, here, cluster), *_remarks(problems)]
+        told = "\n".join(f"# {line}" for line in lines)
+        # The plan is a few lines, the YAML hundreds: it stands where a reader looks first, in a file at the top, on a terminal at the end.
+        print(*([resolved.dump(), told] if sys.stdout.isatty() else [told, "", resolved.dump()]), sep="\n")
         return 0
     print("\n".join(_remarks(problems)), file=sys.stderr)
     if cluster is None or resolved.run.ray_address not in ("auto", "local"):
@@ -162,6 +164,15 @@ def _cluster(text: str | None, dry_run: bool) -> tuple[Cluster | None, bool]:
     if not dry_run:
         raise ValueError(f"{text} describes a cluster that need not be there: it goes with --dry-run")
     return cluster, True
+
+
+def _no_gpus_here(plan: Plan, here: Cluster, cluster: Cluster | None) -> list[str]:
+    """A remark where the plan is for another machine than this one."""
+    if plan.device != "cuda" or here.gpus:
+        return []
+    booked = sum(bundle.get("GPU", 0) for bundles in plan.bundle_sets.values() for bundle in bundles)
+    fix = "" if cluster else " (to check it against a cluster that has them: --cluster NODESxGPUS)"
+    return [f"note: the plan books {booked:g} GPUs, this machine has none: it cannot be started here{fix}"]
 
 
 def _remarks(problems: Sequence[Problem]) -> list[str]:

@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from openrlhf_ext import cli, jobs, train
+from openrlhf_ext.cluster import Cluster, Node
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIGS = ROOT / "examples" / "configs"
@@ -136,6 +137,31 @@ def test_a_dry_run_prints_loadable_yaml_and_the_plan(tmp_path, monkeypatch, caps
     assert "1 prompts x 4 samples = 4 per step" in out
     (tmp_path / "again.yaml").write_text(out)
     assert cli.main(["train", "grpo", "--config", "again.yaml", "--dry-run"]) == 0
+
+
+def test_the_plan_stands_where_a_reader_looks_first(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    words = [*small_request(tmp_path), "--dry-run"]
+    assert cli.main(words) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("# plan: grpo on cpu") and out.index("# plan:") < out.index("\nactor:")
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
+    assert cli.main(words) == 0
+    out = capsys.readouterr().out
+    assert out.index("\nactor:") < out.index("# plan:") and out.splitlines()[-1].startswith("#")
+    assert yaml.safe_load(out)["actor"]
+
+
+@pytest.mark.parametrize(("gpus", "options"), [(0, []), (0, ["--cluster", "2x8"]), (8, ["--cluster", "2x8"])])
+def test_a_plan_for_gpus_says_that_there_are_none_here(gpus, options, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(Cluster, "local", classmethod(lambda cls: cls((Node("here", 8, gpus),))))
+    config = str(CONFIGS / "grpo_game24_paper.yaml")
+    assert cli.main(["train", "grpo", "--config", config, "--dry-run", *options]) == 0
+    out = capsys.readouterr().out
+    note = "# note: the plan books 16 GPUs, this machine has none: it cannot be started here"
+    assert (note in out) == (gpus == 0)
+    assert ("--cluster NODESxGPUS" in out) == (not options)
 
 
 def test_an_imagined_cluster_goes_with_a_dry_run_only(tmp_path, monkeypatch, capsys):
