@@ -71,7 +71,9 @@ def tiles(view: View) -> list[Tile]:
     if reward:
         part = max(1, len(reward) // 10)
         first, last = statistics.fmean(reward[:part]), statistics.fmean(reward[-part:])
-        found.append(Tile("mean reward", f"{last:.3f}", f"from {first:.3f}", None if first == last else last > first))
+        found.append(
+            Tile("mean reward of samples", f"{last:.3f}", f"from {first:.3f}", None if first == last else last > first)
+        )
     loss = [value for value in view.series("train/loss")[1] if value is not None]
     if loss and not reward:
         found.append(Tile("training loss", short(round(loss[-1], 4)), f"from {short(round(loss[0], 4))}"))

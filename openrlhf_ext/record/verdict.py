@@ -13,11 +13,19 @@ from openrlhf_ext.record.stats import difference_interval, wilson
 KEY = re.compile(r"eval/(?P<suite>.+)/(?P<measure>[^/]+)")
 NAMES = {
     "accuracy": "greedy accuracy",
-    "reward": "mean reward",
+    "reward": "mean reward (greedy)",
     "unfinished": "unfinished share",
     "truncated": "cut off",
     "length": "mean length (tokens)",
 }
+FOOTNOTES = {
+    ("reward",): "mean reward: of the greedy answers, by the task's default rules, whatever the run is trained on.",
+    ("unfinished", "truncated"): (
+        "unfinished: the answer reached no final line, stopped or not; cut off: the token limit stopped it. Most answers that were "
+        "cut off are unfinished too."
+    ),
+}
+"""Measures that stand in one table -> what tells them apart."""
 SHARES = ("accuracy", "unfinished", "truncated")
 
 
@@ -65,6 +73,11 @@ class Verdict:
     suite: str
     count: int | None
     measures: tuple[Measure, ...]
+
+    def footnotes(self) -> list[str]:
+        """What the measures count, where their names do not say it."""
+        shown = {measure.key for measure in self.measures}
+        return [text for keys, text in FOOTNOTES.items() if shown.issuperset(keys)]
 
     def sentence(self) -> str:
         """What happened to greedy accuracy, in one sentence; empty without two evaluations."""
@@ -151,6 +164,7 @@ def _text_table(verdict: Verdict) -> str:
     widths = [max(len(line[column]) for line in lines) for column in range(columns)]
     text = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines]
     remarks = [sentence] if (sentence := verdict.sentence()) else []
+    remarks += verdict.footnotes()
     if columns == 5:
         remarks.append("best: picked on these same problems, so it flatters; model/ holds the last one.")
     return "\n".join([text[0], "-" * max(map(len, text)), *text[1:], *remarks])

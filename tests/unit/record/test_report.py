@@ -87,6 +87,15 @@ def test_the_page_shows_what_a_reader_needs(finished: tuple[Path, str]) -> None:
     assert "✗" in html and 'class="line wrong"' in html and "step_60" in html and "init_coef" in html
 
 
+def test_unfinished_and_cut_off_are_told_apart_where_both_stand(finished: tuple[Path, str]) -> None:
+    html = finished[1]
+    assert (
+        html.count("unfinished: the answer reached no final line, stopped or not; cut off: the token limit stopped it.")
+        == 1
+    )
+    assert "mean reward of samples" in html
+
+
 def test_every_curve_carries_its_numbers(finished: tuple[Path, str]) -> None:
     path, html = finished
     blocks = re.findall(r'<script type="application/json">(.*?)</script>', html)

@@ -74,6 +74,20 @@ def test_the_table_a_demo_prints(tmp_path: Path) -> None:
     ).replace("-" * 86, "-" * 89)
 
 
+def test_what_two_shares_count_is_said_where_both_stand(tmp_path: Path) -> None:
+    row = {"eval/game24/accuracy": 0.5, "eval/game24/reward": 0.7, "eval/game24/unfinished": 0.3}
+    run = RunDir.create(tmp_path, "", {})
+    run.metrics(0, row)
+    table = summary_table(tmp_path)
+    assert "mean reward (greedy)  0.700" in table and "unfinished share" in table
+    assert "mean reward: of the greedy answers, by the task's default rules" in table
+    assert "cut off" not in table, "one of the two alone needs no footnote"
+    run.metrics(1, row | {"eval/game24/truncated": 0.2})
+    both = summary_table(tmp_path)
+    assert "unfinished: the answer reached no final line, stopped or not; cut off: the token limit stopped it." in both
+    assert verdicts([{"step": 0, "eval/chain/accuracy": 0.5}])[0].footnotes() == []
+
+
 def test_without_or_with_one_evaluation(tmp_path: Path) -> None:
     run = RunDir.create(tmp_path, "", {})
     assert summary_table(tmp_path) == "no evaluation was recorded in this run"
