@@ -12,7 +12,7 @@ SEEDS=${SEEDS:-1 2 3} SEARCH_SEEDS=${SEARCH_SEEDS:-1} BEAMS=${BEAMS:-1 3 5}
 STEPS=${STEPS:-4} OPERAND=${OPERAND:-9} TEST=${TEST:-500} PROBLEMS=${PROBLEMS:-800} N=${N:-4}    # the task; N answers per problem
 SFT_ROWS=${SFT_ROWS:-4000} SFT_EPOCHS=${SFT_EPOCHS:-6} SFT_LR=${SFT_LR:-2e-3}                    # how good the start model is
 EPOCHS=${EPOCHS:-2} RS_LR=${RS_LR:-3e-4} DPO_LR=${DPO_LR:-5e-5} KTO_LR=${KTO_LR:-1e-4} OREO_LR=${OREO_LR:-2e-4} VALUE_LR=${VALUE_LR:-1e-3}
-LENGTH=$((24 + 14 * STEPS)) C=examples/configs S=$OUT/sft/model jobs=$OUT/claim.jobs
+LENGTH=$((24 + 14 * STEPS)) curves="" C=examples/configs S=$OUT/sft/model jobs=$OUT/claim.jobs
 
 mkdir -p "$OUT" && : >"$jobs"
 unless() { [ -e "$1" ] || echo "${@:2}" >>"$jobs"; } # what is there already is not made again; a run that was stopped goes on
@@ -32,9 +32,9 @@ for seed in $SEEDS; do
     for level in token step; do
         train oreo "oreo-$level-$seed" --config $C/oreo_chain_tiny.yaml "$same" --oreo.level $level --actor.model_name_or_path "$S" --actor.adam.lr "$OREO_LR" --critic.adam.lr "$VALUE_LR" --data.prompt_dataset "$D.jsonl" "$@"
     done
-    models="sft=$S" && for arm in rejection dpo kto oreo-token oreo-step; do models+=" $arm=$OUT/$arm-$seed/model"; done
+    curves+=" $OUT/oreo-token-$seed $OUT/oreo-step-$seed" models="sft=$S" && for arm in rejection dpo kto oreo-token oreo-step; do models+=" $arm=$OUT/$arm-$seed/model"; done
     echo "evaluate --model $models --suite chain --data $OUT/data --samples 1 --out $OUT/eval-$seed --resume" >>"$jobs"
     case " $SEARCH_SEEDS " in *" $seed "*) echo "search --policy $OUT/oreo-token-$seed/model --value $OUT/oreo-token-$seed/value --suite chain --data $OUT/data --beams $BEAMS --out $OUT/search-$seed --resume" >>"$jobs" ;; esac
 done
-openrlhf-ext jobs "$jobs" # one process and one Ray session for all of them
+echo "report$curves --out $OUT/report.html" >>"$jobs" && openrlhf-ext jobs "$jobs" # one process and one Ray session for all of them
 if [ -e "$OUT/sft" ]; then python benchmarks/oreo.py "$OUT"; fi
