@@ -91,3 +91,18 @@ def _replace_text(path: Path, text: str) -> None:
     with open(unfinished, "rb") as file:
         os.fsync(file.fileno())
     unfinished.replace(path)
+
+
+def follow_umask(folder: Path) -> None:
+    """Give the files of a model folder the permissions that `open` gives a new one there.
+
+    safetensors writes for the owner alone, which locks others out of a shared disk.
+    """
+    probe = folder / f".umask.{os.getpid()}"
+    file = os.open(probe, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
+    granted = os.fstat(file).st_mode & 0o666
+    os.close(file)
+    probe.unlink()
+    for path in folder.iterdir():
+        if path.is_file() and path.stat().st_mode & 0o777 != granted:
+            path.chmod(granted)

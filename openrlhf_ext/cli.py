@@ -17,6 +17,7 @@ from typing import NamedTuple
 from openrlhf_ext import __version__
 from openrlhf_ext.installed import HOW_TO_INSTALL, STACK
 from openrlhf_ext.settings import split_settings
+from openrlhf_ext.upstream.quiet import known_warnings
 
 
 class Command(NamedTuple):
@@ -103,6 +104,7 @@ def _run(words: list[str]) -> int:
         parser.print_help(sys.stderr)
         return 2
     args.settings = settings
+    known_warnings()
     return module.run(args)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -84,10 +83,7 @@ def run_offline_method(resolved: Resolved, plan: Plan, run: RunDir, progress: Pr
             ref_log_probs=reference.log_probs,
             trackers=trackers(args),
         )
-        with warnings.catch_warnings():
-            # Ray hands tensors over without copying them; nobody here writes into them.
-            warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
-            trainer.fit()
+        trainer.fit()
     progress.phase("save the models")
     trainer.save_models()
 

@@ -6,6 +6,7 @@ import argparse
 import shutil
 from typing import TYPE_CHECKING
 
+from openrlhf_ext.checkpoint import follow_umask
 from openrlhf_ext.methods.base import Recipe
 from openrlhf_ext.record.trackers import enable_wandb
 from openrlhf_ext.session import connect, worker_environment
@@ -56,6 +57,7 @@ def run_program(
     ranks = PlannedGroup(group, ProgramActor, placed[group.bundle_set])
     _follow(ranks.async_run_method("run", recipe.program, args, names, logger), run, progress)
     shutil.rmtree(run.model, ignore_errors=True)
+    follow_umask(unfinished)
     unfinished.rename(run.model)
 
 

@@ -15,8 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from openrlhf_ext.checkpoint import follow_umask
 from openrlhf_ext.config.problem import ConfigError, Problem, refuse
 from openrlhf_ext.record.jsonl import disk_errors, sync_folder
+from openrlhf_ext.upstream.quiet import without_weight_bars
 
 if TYPE_CHECKING:
     import torch
@@ -105,6 +107,7 @@ def merge(base: Path, adapter: Path, out: Path, dtype: str = "float32") -> Merge
     from peft import PeftModel
     from transformers import AutoModelForCausalLM
 
+    without_weight_bars()
     model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
     problems = shape_problems(model, adapter_shapes(adapter), base, adapter)
     if problems:
@@ -122,6 +125,7 @@ def merge(base: Path, adapter: Path, out: Path, dtype: str = "float32") -> Merge
         with disk_errors(written, "the base and the adapter, unchanged"):
             merged.to(getattr(torch, DTYPES[dtype])).save_pretrained(written)
             _copy_tokenizer(source, written)
+            follow_umask(written)
         del merged, adapted, model
         read_back = AutoModelForCausalLM.from_pretrained(written, dtype=torch.float32)
         from_disk = largest_difference(before, logits(read_back, inputs), f"writing it as {dtype}", TOLERANCE[dtype])

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from openrlhf_ext.checkpoint import latest_checkpoint, read_state, save_checkpoint
+from openrlhf_ext.checkpoint import follow_umask, latest_checkpoint, read_state, save_checkpoint
 from openrlhf_ext.record.progress import Progress
 from openrlhf_ext.record.run_dir import RunDir
 from openrlhf_ext.rollout.deadline import wait_for
@@ -93,6 +93,7 @@ class TrainingLoop:
         refs = group.async_run_method("save_hf", str(unfinished))
         wait_for(refs, "saving the model", self.schedule.step_timeout)
         shutil.rmtree(directory, ignore_errors=True)
+        follow_umask(unfinished)
         unfinished.rename(directory)
 
     def _before_steps(self, step: int) -> None:

@@ -138,7 +138,7 @@ if [ ! -e "$STAMP" ]; then
     install_packages
     compile_bytecode
     say "letting vLLM look at the model architectures (once)"
-    "$VENV/bin/python" scripts/warm_vllm.py || say "vLLM could not be warmed up: its first engine start will take longer"
+    VLLM_LOGGING_LEVEL=${VLLM_LOGGING_LEVEL:-WARNING} "$VENV/bin/python" scripts/warm_vllm.py || say "vLLM could not be warmed up: its first engine start will take longer"
     rm -f "$VENV"/.stamp-*
     touch "$STAMP"
 fi

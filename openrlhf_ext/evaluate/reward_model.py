@@ -17,6 +17,10 @@ def load_reward_model(folder: Path, device: str) -> torch.nn.Module:
     upstream.install()
     from openrlhf.models import get_llm_for_sequence_regression
 
+    from openrlhf_ext.upstream.quiet import warnings_only, without_weight_bars
+
+    warnings_only()
+    without_weight_bars()
     model = get_llm_for_sequence_regression(
         str(folder),
         "reward",

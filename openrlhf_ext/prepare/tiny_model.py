@@ -3,6 +3,7 @@
 import argparse
 from pathlib import Path
 
+from openrlhf_ext.checkpoint import follow_umask
 from openrlhf_ext.prepare.arguments import at_least
 from openrlhf_ext.prepare.byte_tokenizer import byte_level_tokenizer
 from openrlhf_ext.prepare.word_tokenizer import word_level_tokenizer
@@ -117,6 +118,7 @@ def build_tiny_model(
         model = LlamaForCausalLM(config).float()
     model.save_pretrained(out)
     tokenizer.save_pretrained(out)
+    follow_umask(Path(out))
     return sum(parameter.numel() for parameter in model.parameters())
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from openrlhf_ext.checkpoint import checkpoints, latest_checkpoint, read_state, save_checkpoint
+from openrlhf_ext.checkpoint import checkpoints, follow_umask, latest_checkpoint, read_state, save_checkpoint
 
 CALLS = ("mkdir", "open", "fsync", "rename", "replace", "unlink", "rmdir", "remove")
 
@@ -264,3 +264,24 @@ def _made(folder: Path) -> Path:
 def test_the_state_is_readable_by_a_person(tmp_path: Path) -> None:
     path = save(tmp_path, 1)
     assert json.loads((path / "trainer.json").read_text()) == {"step": 1}
+
+
+@pytest.mark.parametrize(("umask", "granted"), [(0o022, 0o644), (0o002, 0o664), (0o077, 0o600)])
+def test_files_of_a_model_follow_the_umask(tmp_path: Path, umask: int, granted: int) -> None:
+    before = os.umask(umask)
+    try:
+        folder = tmp_path / "model"
+        folder.mkdir(mode=0o700)  # what the folder itself grants is no matter
+        for name, mode in (("model.safetensors", 0o600), ("config.json", 0o644)):
+            (folder / name).write_text("x")
+            (folder / name).chmod(mode)
+        (folder / "more").mkdir(mode=0o755)
+        follow_umask(folder)
+    finally:
+        os.umask(before)
+    assert {path.name: path.stat().st_mode & 0o777 for path in folder.iterdir() if path.is_file()} == {
+        "model.safetensors": granted,
+        "config.json": granted,
+    }
+    assert not list(folder.glob(".umask*"))
+    assert (folder / "more").stat().st_mode & 0o111, "folders stay open"

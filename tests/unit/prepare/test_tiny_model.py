@@ -86,6 +86,13 @@ def test_foreign_text_becomes_unknown_instead_of_vanishing(tokenizer):
     assert ids_of(tokenizer, "é") == [tokenizer.unk_token_id]
 
 
+def test_all_files_of_the_model_have_the_same_permissions(model_dir, tmp_path):
+    (tmp_path / "new").write_text("")
+    modes = {path.name: path.stat().st_mode & 0o777 for path in model_dir.iterdir()}
+    assert "model.safetensors" in modes
+    assert set(modes.values()) == {(tmp_path / "new").stat().st_mode & 0o777}
+
+
 def test_saved_model_loads_with_its_tokenizer(model_dir, tokenizer):
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
