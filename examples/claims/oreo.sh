@@ -10,7 +10,7 @@ OUT=runs/claims/oreo
 case ${1:-} in "" | --*) ;; *) OUT=$1 && shift ;; esac
 SEEDS=${SEEDS:-1 2 3} SEARCH_SEEDS=${SEARCH_SEEDS:-1} BEAMS=${BEAMS:-1 3 5}
 STEPS=${STEPS:-4} OPERAND=${OPERAND:-9} TEST=${TEST:-500} PROBLEMS=${PROBLEMS:-800} N=${N:-4}    # the task; N answers per problem
-SFT_ROWS=${SFT_ROWS:-4000} SFT_EPOCHS=${SFT_EPOCHS:-6} SFT_LR=${SFT_LR:-2e-3}                    # how good the start model is
+SLIPS=${SLIPS:-0.9} SLIPS_FROM=${SLIPS_FROM:-8} SFT_ROWS=${SFT_ROWS:-4000} SFT_EPOCHS=${SFT_EPOCHS:-5} SFT_LR=${SFT_LR:-2e-3} # right but at operands 8 and 9
 EPOCHS=${EPOCHS:-2} RS_LR=${RS_LR:-3e-4} DPO_LR=${DPO_LR:-5e-5} KTO_LR=${KTO_LR:-1e-4} OREO_LR=${OREO_LR:-2e-4} VALUE_LR=${VALUE_LR:-1e-3}
 LENGTH=$((24 + 14 * STEPS)) curves="" C=examples/configs S=$OUT/sft/model jobs=$OUT/claim.jobs
 
@@ -18,9 +18,9 @@ mkdir -p "$OUT" && : >"$jobs"
 unless() { [ -e "$1" ] || echo "${@:2}" >>"$jobs"; } # what is there already is not made again; a run that was stopped goes on
 train() { unless "$OUT/$2/model/config.json" "train $1 --run.dir $OUT/$2 $([ ! -e "$OUT/$2/config.yaml" ] || echo --resume) --data.max_len $LENGTH" "${@:3}"; }
 unless "$OUT/init/config.json" prepare tiny-model --out "$OUT/init" --task chain --layers 2 --hidden 128 --heads 4 --context 128
-unless "$OUT/data/test.jsonl" prepare chain --out "$OUT/data" --steps "$STEPS" --max-operand "$OPERAND" --test "$TEST"
-unless "$OUT/plain.jsonl" prepare reverse-curriculum --task chain --demos "$OUT/data/train.jsonl" --mode plain --out "$OUT/plain.jsonl"
-train sft sft --config $C/sft_chain_tiny.yaml --model.model_name_or_path "$OUT/init" --data.dataset "$OUT/plain.jsonl" --data.max_samples "$SFT_ROWS" --train.max_epochs "$SFT_EPOCHS" --adam.lr "$SFT_LR"
+unless "$OUT/data/test.jsonl" prepare chain --out "$OUT/data" --steps "$STEPS" --max-operand "$OPERAND" --test "$TEST" --slips "$SLIPS" --slips-from "$SLIPS_FROM"
+unless "$OUT/sft.jsonl" prepare sft --from "$OUT/data/slips.jsonl" --out "$OUT/sft.jsonl"
+train sft sft --config $C/sft_chain_tiny.yaml --model.model_name_or_path "$OUT/init" --data.dataset "$OUT/sft.jsonl" --data.output_key output --data.max_samples "$SFT_ROWS" --train.batch_size 16 --train.micro_batch_size 16 --train.max_epochs "$SFT_EPOCHS" --adam.lr "$SFT_LR"
 for seed in $SEEDS; do
     D=$OUT/answers-$seed same="--run.seed $seed --train.max_epochs $EPOCHS" from="--model.model_name_or_path $S --adam.lr"
     unless "$D-pairs.jsonl" collect --model "$S" --task chain --prompts "$OUT/data/train.jsonl" --limit "$PROBLEMS" --n "$N" --temperature 1 --seed "$seed" --out "$D.jsonl" --resume
