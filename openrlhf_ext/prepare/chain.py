@@ -29,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--slips",
         type=float,
         metavar="Q",
-        help="also write slips.jsonl: the training rows with results one too large with probability Q",
+        help="also write slips.jsonl: the training rows with the result 0 with probability Q",
     )
     parser.add_argument(
         "--slips-from",

@@ -6,7 +6,7 @@
               #### 15
 
 The answer takes every value below the modulus equally often, so it cannot be guessed. Grading is that of word problems.
-Demonstrations with slips make a model that errs in a known way: that often, at those operands, by one.
+Demonstrations with slips make a model that errs in a known way: that often, at those operands, with the result 0.
 """
 
 import random
@@ -27,11 +27,11 @@ class ChainExample(TypedDict):
 def chain_example(
     identity: str, start: int, steps: Sequence[tuple[str, int]], modulus: int, slips: Collection[int] = ()
 ) -> ChainExample:
-    """The question and its worked answer; `steps` are (operation, operand), `slips` the steps (from 0) that come out one too large."""
+    """The question and its worked answer; `steps` are (operation, operand), `slips` the steps (from 0) whose result is given as 0."""
     value = start
     lines = []
     for index, (operation, operand) in enumerate(steps):
-        result = (value + (operand if operation == "+" else -operand) + (index in slips)) % modulus
+        result = 0 if index in slips else (value + operand if operation == "+" else value - operand) % modulus
         lines.append(f"{value}{operation}{operand}={result}")
         value = result
     question = str(start) + "".join(f"{operation}{operand}" for operation, operand in steps) + f" mod {modulus}"
@@ -57,7 +57,10 @@ def chain_examples(
 
 
 def with_slips(example: ChainExample, share: float, smallest: int, rng: random.Random) -> ChainExample:
-    """The example with an answer that slips with probability `share` at every operand of `smallest` or more, and goes on from there."""
+    """The example with an answer that gives 0 with probability `share` at every operand of `smallest` or more, and goes on from there.
+
+    One wrong result for all sums: a policy unlearns it as one habit, not sum by sum.
+    """
     chain, modulus = example["question"].split(PIECES[0])
     start, *moves = re.findall(r"([+-]?)(\d+)", chain)
     steps = [(operation, int(operand)) for operation, operand in moves]

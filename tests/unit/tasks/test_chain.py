@@ -46,7 +46,7 @@ def test_too_few_chains_exist():
 
 def test_slips_by_hand():
     example = chain_example("chain-0", 17, [("+", 8), ("+", 3), ("-", 9), ("+", 80)], 100)
-    assert with_slips(example, 1.0, 8, random.Random(0))["answer"] == "17+8=26\n26+3=29\n29-9=21\n21+80=2\n#### 2"
+    assert with_slips(example, 1.0, 8, random.Random(0))["answer"] == "17+8=0\n0+3=3\n3-9=0\n0+80=0\n#### 0"
     assert with_slips(example, 1.0, 81, random.Random(0)) == example
 
 
@@ -57,7 +57,7 @@ def test_slips_come_as_often_as_asked_and_only_at_large_operands():
     for line in (line for example in made for line in example["answer"].splitlines()[:-1]):
         value, operation, operand, result = re.fullmatch(r"(\d+)([+-])(\d+)=(\d+)", line).groups()
         right = (int(value) + int(operation + operand)) % 100
-        assert int(result) in (right, (right + 1) % 100)
+        assert int(result) in (right, 0)
         slips[int(operand) >= 50].append(int(result) != right)
     assert not any(slips[False])
-    assert 0.27 < sum(slips[True]) / len(slips[True]) < 0.33  # 3000 draws: a standard error of 0.008
+    assert 0.27 < sum(slips[True]) / len(slips[True]) < 0.33  # 3000 draws: a standard error of 0.008; 1 % are 0 anyway
