@@ -16,6 +16,7 @@ from pathlib import Path
 
 from openrlhf_ext.config.problem import Problem
 from openrlhf_ext.record.jsonl import disk_errors, dumps, parse_row, sync_folder, write_atomic
+from openrlhf_ext.record.lock import not_locked
 
 
 def request_file(path: Path) -> Path:
@@ -74,7 +75,7 @@ class GrowingFile:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             self._file.close()
-            raise RuntimeError(f"{path} is being written by another process: wait for it, or stop it") from error
+            raise RuntimeError(not_locked(path, error)) from error
         try:
             if not request_file(path).exists():
                 write_atomic(request_file(path), [json.dumps(dict(request), indent=2), "\n"])

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from openrlhf_ext.config.problem import Problem
 from openrlhf_ext.record.jsonl import append_row, dumps, read_lines, repair_tail, write_atomic
+from openrlhf_ext.record.lock import not_locked
 
 GREEDY, SAMPLED = "greedy", "sampled"
 REQUEST = "evaluation.json"
@@ -76,7 +77,7 @@ class Results:
             fcntl.lockf(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             os.close(self._lock)
-            raise RuntimeError(f"{out} is being written by another process: wait for it, or stop it") from error
+            raise RuntimeError(not_locked(out, error)) from error
         earlier = json.loads((out / REQUEST).read_text(encoding="utf-8")) if (out / REQUEST).exists() else {}
         models = {**earlier.get("models", {}), **request["models"]}  # type: ignore[dict-item]
         write_atomic(out / REQUEST, [json.dumps({**request, "models": models}, indent=2), "\n"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import socket
@@ -12,6 +13,14 @@ class RunDirBusy(ValueError):
     """Another living process writes into this run directory."""
 
 
+def not_locked(path: Path, error: OSError, owner: str = "") -> str:
+    """Why a lock of `path` was refused: another process has it, or the file system (some network ones) knows no locks."""
+    if error.errno in (errno.EACCES, errno.EAGAIN):
+        by = f" ({owner})" if owner else ""
+        return f"{path} is being written by another process{by}: wait for it, or stop it"
+    return f"{path} cannot be locked ({error.strerror}): choose a folder on a file system with locks, e.g. a local disk"
+
+
 def hold(path: Path) -> int:
     """Own `path` until the returned descriptor is closed or this process ends. Raises `RunDirBusy` where another process owns it."""
     handle = os.open(path / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
@@ -20,9 +29,7 @@ def hold(path: Path) -> int:
     except OSError as error:
         owner = os.read(handle, 200).decode(errors="replace")
         os.close(handle)
-        raise RunDirBusy(
-            f"{path} is being written by another process ({owner.strip()}): wait for it, or stop it"
-        ) from error
+        raise RunDirBusy(not_locked(path, error, owner.strip())) from error
     os.ftruncate(handle, 0)
     os.write(handle, f"process {os.getpid()} on {socket.gethostname()}".encode())
     return handle
