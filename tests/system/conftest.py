@@ -48,7 +48,13 @@ def runs(toy: Toy, tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "all.jobs").write_text("\n".join(shlex.join(words) for words in jobs))
     with open(folder / "log", "w") as log:
         words = [sys.executable, "-m", "openrlhf_ext", "jobs", str(folder / "all.jobs")]
-        code = subprocess.run(words, stdout=log, stderr=subprocess.STDOUT, env=environment(), timeout=1400).returncode
+        with subprocess.Popen(words, stdout=log, stderr=subprocess.STDOUT, env=environment()) as process:
+            (folder / "pid").write_text(str(process.pid))
+            try:
+                code = process.wait(1400)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                raise
     assert code == 0, (folder / "log").read_text()[-6000:]
     return folder
 

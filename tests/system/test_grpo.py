@@ -6,7 +6,9 @@ The runs are jobs of one process and one Ray session. Cost: about 60 s on 2 idle
 from __future__ import annotations
 
 import json
+import os
 import statistics
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -77,9 +79,8 @@ def test_the_exported_model_is_the_trained_one(runs: Path, toy) -> None:
     assert all(bool((before[name] != after[name]).any()) for name in before), "some tensors were not trained"
 
 
-def test_the_second_job_starts_in_the_session_of_the_first(runs: Path) -> None:
-    def seconds_to_first_step(name: str) -> float:
-        first = next(row for row in rows_of(runs / name) if row["step"] == 1)
-        return first["time/elapsed"]
-
-    assert seconds_to_first_step("control") < seconds_to_first_step("learn")
+def test_all_jobs_run_in_one_session(runs: Path) -> None:
+    """Ray names the folder of a session by the process that started it. How much sooner a second job starts is in benchmarks/README.md."""
+    sessions = Path(os.environ.get("RAY_TMPDIR", tempfile.gettempdir()), "ray")
+    started = list(sessions.glob(f"session_*_{(runs / 'pid').read_text()}"))
+    assert len(started) == 1, f"{len(started)} sessions of one process with three jobs"
