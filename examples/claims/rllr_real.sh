@@ -1,21 +1,21 @@
 #!/usr/bin/env bash
-# The same on real sentences: a small byte-level model on a label task's released files (TREC by default), labels alone: SFT, then PPO by
-# a label model and by the verifier, SEEDS each, from one start model. Rationales there are none, so neither is there a quality arm.
-# Usage: bash examples/claims/rllr_real.sh [DIR] [--section.key VALUE ...]    TASK=sick DATA=data/sick EXT=txt LENGTH=400: another task
+# The same on real sentences: a small model with byte pairs of its own on a label task's released files (TREC by default), labels alone:
+# SFT, then PPO by a label model and by the verifier, SEEDS each, from one start model. Rationales there are none, so no quality arm.
+# Usage: bash examples/claims/rllr_real.sh [DIR] [--section.key VALUE ...]    TASK=sick DATA=data/sick EXT=txt: another task
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 PATH=$PWD/.venv/bin:$PATH
 
-TASK=${TASK:-trec} DATA=${DATA:-data/trec} EXT=${EXT:-txt} LENGTH=${LENGTH:-512} # bytes of instruction, sentence and label
+TASK=${TASK:-trec} DATA=${DATA:-data/trec} EXT=${EXT:-txt} LENGTH=${LENGTH:-192} # tokens of instruction, sentence and label
 OUT=runs/claims/rllr-$TASK
 case ${1:-} in "" | --*) ;; *) OUT=$1 && shift ;; esac
 SEEDS=${SEEDS:-1 2 3} ARMS=${ARMS:-label exact-match}
-SFT_EPOCHS=${SFT_EPOCHS:-3} RM_EPOCHS=${RM_EPOCHS:-2} RL_STEPS=${RL_STEPS:-30}
+SFT_EPOCHS=${SFT_EPOCHS:-6} RM_EPOCHS=${RM_EPOCHS:-2} RL_STEPS=${RL_STEPS:-30}
 shape=(--data.max_len "$LENGTH" --run.kv_cache_gib 2 --rollout.max_new_tokens 32)
 MADE=$OUT/data
 
-openrlhf-ext prepare tiny-model --out "$OUT/init" --task text --layers 4 --hidden 128 --heads 4 --context "$LENGTH" --overwrite
 openrlhf-ext prepare sft --from "$DATA/train.$EXT" --task "$TASK" --out "$MADE/sft.jsonl"
+openrlhf-ext prepare tiny-model --out "$OUT/init" --task text --learn-from "$MADE/sft.jsonl" --vocabulary 2000 --layers 4 --hidden 128 --heads 4 --context "$LENGTH" --overwrite
 for split in train test; do
     openrlhf-ext prepare prompts --task "$TASK" --in "$DATA/$split.$EXT" --out "$MADE/${split}_prompts.jsonl"
     openrlhf-ext prepare pairs --kind label --bare --task "$TASK" --in "$DATA/$split.$EXT" --out "$MADE/label_pairs_$split.jsonl"

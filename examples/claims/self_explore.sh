@@ -14,7 +14,7 @@ LENGTH=$((40 + 12 * STEPS)) game24=examples/models/game24-sft-v2
 openrlhf-ext prepare tiny-model --out "$OUT/init" --task chain --layers 2 --hidden 128 --heads 4 --context 256 --overwrite
 openrlhf-ext prepare chain --out "$OUT/data" --steps "$STEPS" --max-operand "$OPERAND" --test "$TEST" --slips "$SLIPS" --slips-from "$SLIPS_FROM"
 openrlhf-ext prepare sft --from "$OUT/data/slips.jsonl" --out "$OUT/data/sft.jsonl"
-openrlhf-ext prepare game24-puzzles --out "$OUT/game24/data" && : >"$OUT/claim.jobs"
+openrlhf-ext prepare game24-puzzles --out "$OUT/game24/data" && mkdir -p "$OUT" && : >"$OUT/claim.jobs"
 sft="train sft --config examples/configs/sft_chain_tiny.yaml --data.output_key output --data.max_len $LENGTH --train.batch_size 16 --train.micro_batch_size 16"
 job() { if [ ! -e "$1" ]; then echo "${@:2}" >>"$OUT/claim.jobs"; fi; } # what it leaves, then its words
 job "$OUT/sft/model" "$sft --run.dir $OUT/sft --model.model_name_or_path $OUT/init --data.dataset $OUT/data/sft.jsonl --data.max_samples $SFT_ROWS --train.max_epochs $SFT_EPOCHS --adam.lr $SFT_LR"

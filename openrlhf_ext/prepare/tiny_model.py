@@ -1,6 +1,8 @@
-"""Makes a small untrained Llama-shaped model (float32) with a word-level tokenizer for one task, or a byte-level one for any text."""
+"""Makes a small untrained Llama-shaped model (float32) with a word-level tokenizer for one task, or one of bytes or learned
+byte pairs for any text."""
 
 import argparse
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from openrlhf_ext.checkpoint import follow_umask
@@ -12,6 +14,7 @@ from openrlhf_ext.tasks.game24.tokenizer import PIECES as GAME24_PIECES
 from openrlhf_ext.tasks.household.vocabulary import CHAT_TEMPLATE
 from openrlhf_ext.tasks.household.vocabulary import PIECES as HOUSEHOLD_PIECES
 from openrlhf_ext.tasks.labels.toy import PIECES as LABEL_TOY_PIECES
+from openrlhf_ext.tasks.rows import Row, read_rows
 
 HELP = "a small untrained model for laptops and tests"
 EXAMPLE = "--out models/tiny --layers 4 --hidden 192 --heads 6"
@@ -29,6 +32,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=(*PIECES, ANY_TEXT),
         default="game24",
         help=f"whose texts the tokenizer is made for; {ANY_TEXT}: any, a token per byte (default game24)",
+    )
+    parser.add_argument(
+        "--learn-from",
+        type=Path,
+        nargs="+",
+        metavar="FILE",
+        help=f"with --task {ANY_TEXT}: JSON lines whose texts the tokenizer learns frequent pieces of words from",
+    )
+    parser.add_argument(
+        "--vocabulary", type=at_least(259), default=1000, help="tokens at most, with --learn-from (default 1000)"
     )
     parser.add_argument("--layers", type=at_least(1), default=4)
     parser.add_argument("--hidden", type=at_least(1), default=192)
@@ -58,6 +71,8 @@ def run(args: argparse.Namespace) -> None:
         atomic_digits=args.atomic_digits,
         seed=args.seed,
         overwrite=args.overwrite,
+        learn_from=args.learn_from,
+        vocabulary=args.vocabulary,
     )
     print(f"{args.out}: {parameters:,} parameters")
 
@@ -75,6 +90,8 @@ def build_tiny_model(
     atomic_digits: int | None = None,
     seed: int = 42,
     overwrite: bool = False,
+    learn_from: Sequence[Path] | None = None,
+    vocabulary: int = 1000,
 ) -> int:
     """Writes a float32 checkpoint and its tokenizer to OUT; returns the number of parameters.
 
@@ -85,6 +102,9 @@ def build_tiny_model(
         raise ValueError(f"task {task!r}: tiny models exist for {', '.join(PIECES)} and {ANY_TEXT}")
     if task == ANY_TEXT and atomic_digits is not None:
         raise ValueError(f"--atomic-digits {atomic_digits}: with --task {ANY_TEXT} every byte is a token; leave it out")
+    if task != ANY_TEXT and learn_from:
+        raise ValueError(f"--learn-from: the tokenizer of {task} is fixed; leave it out, or --task {ANY_TEXT}")
+    texts = list(_texts(learn_from)) if learn_from else None
     kv_heads = heads if kv_heads is None else kv_heads
     check_shape(layers, hidden, heads, kv_heads)
     out = Path(out)
@@ -95,7 +115,7 @@ def build_tiny_model(
     from transformers import LlamaConfig, LlamaForCausalLM
 
     if task == ANY_TEXT:
-        tokenizer = byte_level_tokenizer(max_length=context)
+        tokenizer = byte_level_tokenizer(context, texts, vocabulary)
     else:
         tokenizer = word_level_tokenizer(PIECES[task], atomic_digits or ATOMIC_DIGITS[task], max_length=context)
         tokenizer.chat_template = CHAT_TEMPLATES.get(task)
@@ -120,6 +140,17 @@ def build_tiny_model(
     tokenizer.save_pretrained(out)
     follow_umask(Path(out))
     return sum(parameter.numel() for parameter in model.parameters())
+
+
+def _texts(files: Sequence[Path]) -> Iterator[str]:
+    """Every text of every row."""
+    for file in files:
+        for row in read_rows(file, lambda row: [] if _strings(row) else ["no field holds text"]):
+            yield from _strings(row)
+
+
+def _strings(row: Row) -> list[str]:
+    return [value for value in row.values() if isinstance(value, str)]
 
 
 def check_shape(layers: int, hidden: int, heads: int, kv_heads: int) -> None:

@@ -171,3 +171,42 @@ def test_a_model_for_any_text(tmp_path):
     assert tokenizer.pad_token_id != tokenizer.eos_token_id
     with pytest.raises(ValueError, match="every byte is a token"):
         build_tiny_model(tmp_path / "n", task="text", atomic_digits=2)
+
+
+LEARNED = ["the cat sat on the mat\n", "the hat of the cat\nLabel: animal", "that cat"] * 3
+
+
+@pytest.fixture(scope="module")
+def learned_tokenizer():
+    return byte_level_tokenizer(learn_from=LEARNED, vocabulary=300)
+
+
+@given(st.text(max_size=40))
+def test_any_text_survives_learned_pieces(learned_tokenizer, text):
+    assert learned_tokenizer.decode(ids_of(learned_tokenizer, text)) == text
+
+
+def test_pieces_are_learned_within_words_and_alike_each_time(learned_tokenizer):
+    assert 258 < len(learned_tokenizer) <= 300
+    assert len(ids_of(learned_tokenizer, "the cat")) == 2
+    assert byte_level_tokenizer(learn_from=LEARNED, vocabulary=300).get_vocab() == learned_tokenizer.get_vocab()
+    # A prompt ends with a line break: its tokens are the same with and without the answer behind it.
+    prompt = "the cat sat\n"
+    assert ids_of(learned_tokenizer, prompt + "Label: animal")[: len(ids_of(learned_tokenizer, prompt))] == ids_of(
+        learned_tokenizer, prompt
+    )
+
+
+def test_learning_from_rows(tmp_path, capsys):
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps({"input": text, "n": 1}) + "\n" for text in LEARNED))
+    build_tiny_model(
+        tmp_path / "m", "text", layers=1, hidden=64, heads=2, learn_from=[tmp_path / "rows.jsonl"], vocabulary=300
+    )
+    from transformers import AutoTokenizer
+
+    assert len(ids_of(AutoTokenizer.from_pretrained(tmp_path / "m"), "the cat")) == 2
+    with pytest.raises(ValueError, match="the tokenizer of chain is fixed"):
+        build_tiny_model(tmp_path / "n", "chain", learn_from=[tmp_path / "rows.jsonl"])
+    (tmp_path / "bad.jsonl").write_text('{"n": 1}\n')
+    with pytest.raises(ValueError, match=r"bad\.jsonl:1: no field holds text"):
+        build_tiny_model(tmp_path / "n", "text", learn_from=[tmp_path / "bad.jsonl"])
