@@ -112,7 +112,7 @@ def session() -> Iterator[None]:
 
 def sandbox_of(worker: int) -> set[int]:
     """Live processes of a worker's sandbox: servers name it on their command line, and a fork keeps that."""
-    mark, found = f"# for process {worker}".encode(), set()
+    mark, found = f" of process {worker}".encode(), set()
     for entry in Path("/proc").iterdir():
         if entry.name.isdecimal():
             try:
