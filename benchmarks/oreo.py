@@ -16,11 +16,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import yaml
-
 from openrlhf_ext.evaluate.statistics import compare
 from openrlhf_ext.record.jsonl import read_lines
 from openrlhf_ext.record.rows import is_run, read_metrics, step_of
+from openrlhf_ext.record.settings import read_flat
 from openrlhf_ext.record.stats import mean_and_spread, mean_interval, wilson
 
 ARMS = {
@@ -279,13 +278,13 @@ def _efforts(path: Path, arm: str) -> dict[str, Effort]:
         rows = read_metrics(run) if is_run(run) else []
         if not rows:
             continue
-        config = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8")) or {}
-        rate = (config.get("actor", config).get("adam") or {}).get("lr")
+        config = read_flat(run / "config.yaml")
+        rate, passes = config.get("actor.adam.lr", config.get("adam.lr")), config.get("train.max_epochs")
         found[run.name.removeprefix(f"{arm}-")] = Effort(
-            passes=(config.get("train") or {}).get("max_epochs"),
+            passes=passes if isinstance(passes, (int, float)) else None,
             updates=step_of(rows[-1]),
             tokens=int(rows[-1].get("train/tokens_total") or 0),
-            rate=None if rate is None else float(rate),
+            rate=None if rate is None else float(str(rate)),
         )
     return found
 

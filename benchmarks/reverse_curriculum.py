@@ -16,11 +16,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import yaml
-
 from openrlhf_ext.evaluate.statistics import compare
 from openrlhf_ext.record.compare import NOT_A_SETTING
 from openrlhf_ext.record.rows import is_run, read_metrics, read_rollouts, step_of
+from openrlhf_ext.record.settings import read_flat
 from openrlhf_ext.record.stats import mean_and_spread, mean_interval, wilson
 
 ARMS = ("plain", "staged", "mixed", "adaptive")
@@ -63,9 +62,8 @@ def main() -> None:
 def run_dirs(paths: Iterable[Path]) -> list[Path]:
     """The reverse-curriculum runs among the paths and the folders in them. Raises ValueError where there is none."""
     inside = (folder for path in paths for folder in ([path] if is_run(path) else sorted(path.iterdir())))
-    found = [
-        folder for folder in inside if folder.is_dir() and is_run(folder) and _section(folder, "reverse_curriculum")
-    ]
+    runs = (folder for folder in inside if folder.is_dir() and is_run(folder))
+    found = [folder for folder in runs if "reverse_curriculum.mode" in read_flat(folder / "config.yaml")]
     if not found:
         raise ValueError(f"no run of train reverse-curriculum in {', '.join(map(str, paths))}")
     return found
@@ -77,10 +75,12 @@ def read_run(path: Path) -> Run:
     evaluated = [(step_of(row), value) for row in rows if (value := _accuracy(row)) is not None]
     if len(evaluated) < 2 or evaluated[0][0] != 0:
         raise ValueError(f"{path}: not evaluated before and after training")
+    config = read_flat(path / "config.yaml")
+    seed = config.get("run.seed")
     stages = [found for row in rows if (found := _stages(row))]
     return Run(
-        arm=str(_section(path, "reverse_curriculum")["mode"]),
-        start=str(_section(path, "actor")["model_name_or_path"]),
+        arm=str(config["reverse_curriculum.mode"]),
+        start=str(config["actor.model_name_or_path"]),
         before=evaluated[0][1],
         after=evaluated[-1][1],
         rollouts=int(rows[-1].get("rollout/samples_total", 0)),
@@ -89,12 +89,12 @@ def read_run(path: Path) -> Run:
         questions=sum(step[0][1] for step in stages if 0 in step),
         step_accuracy=step_accuracy(read_rollouts(path, "eval_*_000000")),
         minutes=rows[-1].get("time/elapsed", 0.0) / 60,
-        seed=_seed(path),
+        seed=seed if isinstance(seed, int) else None,
         tokens=int(rows[-1].get("rollout/tokens_total", 0)),
         solved=_solved(path, evaluated[-1][0]),
         stages=stages,
         curve=evaluated,
-        settings=_settings(path),
+        settings={key: value for key, value in config.items() if key not in NOT_A_SETTING},
     )
 
 
@@ -241,32 +241,6 @@ def _solved(path: Path, step: int) -> dict[object, bool]:
     ]
     rows = [row for file in files for row in read_rollouts(path, file.stem) if row.get("mode", "greedy") == "greedy"]
     return {row.get("problem_id", row["prompt"]): bool(row["correct"]) for row in rows}
-
-
-def _seed(path: Path) -> int | None:
-    seed = _section(path, "run").get("seed")
-    return seed if isinstance(seed, int) else None
-
-
-def _settings(path: Path) -> dict[str, object]:
-    return {key: value for key, value in _flat(_config(path)).items() if key not in NOT_A_SETTING}
-
-
-def _flat(tree: Mapping[str, object], prefix: str = "") -> dict[str, object]:
-    found: dict[str, object] = {}
-    for key, value in tree.items():
-        found |= _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
-    return found
-
-
-def _config(path: Path) -> dict[str, object]:
-    found = yaml.safe_load((path / "config.yaml").read_text(encoding="utf-8"))
-    return found if isinstance(found, dict) else {}
-
-
-def _section(path: Path, name: str) -> dict[str, object]:
-    section = _config(path).get(name)
-    return section if isinstance(section, dict) else {}
 
 
 def order(arm: str) -> int:

@@ -16,11 +16,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import yaml
-
 from openrlhf_ext.evaluate.statistics import Comparison, compare
 from openrlhf_ext.record.compare import NOT_A_SETTING
 from openrlhf_ext.record.rows import is_run, read_metrics, read_rollouts, step_of
+from openrlhf_ext.record.settings import read_flat
 from openrlhf_ext.record.stats import mean_and_spread, mean_interval, wilson
 
 ARMS = ("rationale", "label", "mixed", "exact-match")
@@ -71,7 +70,8 @@ def main() -> None:
 def run_dirs(paths: Iterable[Path]) -> list[Path]:
     """The rllr runs among the paths and the folders in them. Raises ValueError where there is none."""
     inside = (folder for path in paths for folder in ([path] if is_run(path) else sorted(path.iterdir())))
-    found = [folder for folder in inside if folder.is_dir() and is_run(folder) and "rllr" in _config(folder)]
+    runs = (folder for folder in inside if folder.is_dir() and is_run(folder))
+    found = [folder for folder in runs if "rllr.reward" in read_flat(folder / "config.yaml")]
     if not found:
         raise ValueError(f"no run of train rllr in {', '.join(map(str, paths))}")
     return found
@@ -83,21 +83,21 @@ def read_run(path: Path) -> Run:
     if len(files) < 2:
         raise ValueError(f"{path}: not evaluated before and after training")
     first, last = (list(read_rollouts(path, file.stem)) for file in (files[0], files[-1]))
-    config = _config(path)
+    config = read_flat(path / "config.yaml")
     rows = read_metrics(path)
     return Run(
-        arm=str(config["rllr"]["reward"]),
-        seed=int(config["run"]["seed"]),
+        arm=str(config["rllr.reward"]),
+        seed=int(str(config["run.seed"])),
         before=measures(first),
         after=measures(last),
         greedy_before=[bool(row["correct"]) for row in first if row["mode"] == "greedy"],
         greedy=[bool(row["correct"]) for row in last if row["mode"] == "greedy"],
         minutes=rows[-1].get("time/elapsed", 0.0) / 60,
         good=_good(last),
-        start=str(_flat(config).get("actor.model_name_or_path", "")),
+        start=str(config.get("actor.model_name_or_path", "")),
         samples=int(rows[-1].get("rollout/samples_total", 0)),
         steps=step_of(rows[-1]),
-        settings={key: value for key, value in _flat(config).items() if key not in (*NOT_A_SETTING, "rllr.reward")},
+        settings={key: value for key, value in config.items() if key not in (*NOT_A_SETTING, "rllr.reward")},
     )
 
 
@@ -238,18 +238,6 @@ def _mean(values: Sequence[float]) -> str:
         return "-"
     mean, deviation = mean_and_spread([100 * value for value in values])
     return f"{mean:.1f}" + ("" if deviation is None else f" ± {deviation:.1f}")
-
-
-def _flat(tree: Mapping[str, object], prefix: str = "") -> dict[str, object]:
-    found: dict[str, object] = {}
-    for key, value in tree.items():
-        found |= _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
-    return found
-
-
-def _config(path: Path) -> dict:
-    content = yaml.safe_load((path / "config.yaml").read_text(encoding="utf-8"))
-    return content if isinstance(content, dict) else {}
 
 
 if __name__ == "__main__":

@@ -14,12 +14,11 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import yaml
-
 from openrlhf_ext.evaluate.statistics import compare
 from openrlhf_ext.record.compare import NOT_A_SETTING
 from openrlhf_ext.record.jsonl import read_lines
 from openrlhf_ext.record.rows import is_run, read_metrics, step_of
+from openrlhf_ext.record.settings import read_flat
 from openrlhf_ext.record.stats import mean_and_spread, mean_interval, wilson
 
 ARMS = ("sft", "rft", "outcome", "step")
@@ -127,7 +126,7 @@ def effort_table(folders: Sequence[Path], arms: Sequence[str]) -> str:
         rows = [found[-1] for run in runs if (found := read_metrics(run))]
         if not rows:
             continue
-        configs = [settings(run) for run in runs]
+        configs = [read_flat(run / "config.yaml") for run in runs]
         cells = [
             NAMES[arm],
             str(len(rows)),
@@ -143,7 +142,7 @@ def effort_table(folders: Sequence[Path], arms: Sequence[str]) -> str:
 def fairness(folders: Sequence[Path]) -> str:
     """Whether the two runs of DPO of a seed differed in anything but their pairs, and how sure one accuracy is. Empty without those runs."""
     lines = []
-    pairs = [[settings(folder / arm) for arm in ("outcome", "step")] for folder in folders]
+    pairs = [[read_flat(folder / arm / "config.yaml") for arm in ("outcome", "step")] for folder in folders]
     pairs = [pair for pair in pairs if all(pair)]
     if pairs:
         keys = sorted({key for pair in pairs for one in pair for key in one} - {*NOT_A_SETTING, *OF_THE_ARM})
@@ -189,20 +188,6 @@ def solved(folder: Path) -> dict[object, bool]:
     """Problem -> whether the greedy answer is right; empty where there are no answers."""
     rows = read_lines(folder / "results.jsonl").rows
     return {row["problem_id"]: bool(row["correct"]) for row in rows if row["mode"] == "greedy"}
-
-
-def settings(run: Path) -> dict[str, object]:
-    """Dotted key -> value of a run's configuration; empty where there is none."""
-    path = run / "config.yaml"
-    found = yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else None
-    return _flat(found) if isinstance(found, Mapping) else {}
-
-
-def _flat(tree: Mapping[str, object], prefix: str = "") -> dict[str, object]:
-    found: dict[str, object] = {}
-    for key, value in tree.items():
-        found |= _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
-    return found
 
 
 def read(path: Path) -> dict[str, object]:

@@ -21,6 +21,11 @@ def flatten(values: object, prefix: str = "") -> dict[str, object]:
     return flat
 
 
+def read_flat(path: Path) -> dict[str, object]:
+    """A recorded configuration (`config.yaml` of a run) by dotted keys; empty where there is none."""
+    return flatten(yaml.safe_load(path.read_text(encoding="utf-8"))) if path.is_file() else {}
+
+
 def is_secret(name: str) -> bool:
     """Whether an option or configuration key names something that must not be written into a record (an API key, a password)."""
     return name.lower().lstrip("-").split(".")[-1] in SECRETS
@@ -51,7 +56,7 @@ def config_changes(path: Path, config_yaml: str) -> dict[str, list[object]]:
     """Dotted keys whose value differs between the configuration on disk and the new one: {key: [old, new]}."""
     if not path.exists():
         return {}
-    old, new = flatten(yaml.safe_load(path.read_text())), flatten(yaml.safe_load(config_yaml))
+    old, new = read_flat(path), flatten(yaml.safe_load(config_yaml))
     return {
         key: [old.get(key), new.get(key)] for key in sorted(old.keys() | new.keys()) if old.get(key) != new.get(key)
     }
