@@ -43,6 +43,7 @@ ALFWORLD = [
 DEV = [
     "pytest>=9",  # tests
     "pytest-timeout>=2.4",  # a hung worker fails its own test
+    "pytest-xdist>=3.8",  # two test files at a time
     "hypothesis>=6.100",  # property tests
     "ruff>=0.17",  # lint
     "mypy>=2.4",  # types

@@ -1,6 +1,5 @@
 """Shared fixtures. Reference data may lie in a `shared/` directory next to the checkout; tests that want it skip without it."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -25,12 +24,9 @@ def shared_data() -> Path:
     return folder
 
 
-@pytest.fixture
-def one_thread() -> Iterator[None]:
-    """For tests of tiny tensors: on a busy machine a second torch thread makes an update several times slower."""
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> None:
+    """Tensors of tests are tiny: on a busy machine a second torch thread makes an update several times slower."""
     import torch
 
-    before = torch.get_num_threads()
     torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)

@@ -13,8 +13,8 @@ case ${1:-} in "" | --*) ;; *) OUT=$1 && shift ;; esac
 SEEDS=${SEEDS:-1 2 3} MODES=${MODES:-plain staged mixed adaptive}
 STEPS=${STEPS:-10} STAGES=${STAGES:-5} OPERAND=${OPERAND:-9} TEST=${TEST:-500}     # the task
 SLIPS=${SLIPS:-0.7} SLIPS_FROM=${SLIPS_FROM:-5}                                     # how good a step of the start model is: .5 to .8
-SFT_ROWS=${SFT_ROWS:-4000} SFT_EPOCHS=${SFT_EPOCHS:-5} SFT_LR=${SFT_LR:-2e-3}
-RL_STEPS=${RL_STEPS:-60} BATCH=${BATCH:-128} LR=${LR:-1e-4} KL=${KL:-0.01}         # the same for every mode
+SFT_ROWS=${SFT_ROWS:-4000} SFT_EPOCHS=${SFT_EPOCHS:-4} SFT_LR=${SFT_LR:-2e-3}
+RL_STEPS=${RL_STEPS:-40} BATCH=${BATCH:-128} LR=${LR:-3e-4} KL=${KL:-0.01}         # the same for every mode
 LENGTH=$((40 + 12 * STEPS)) # tokens of a question with its answer, and some
 
 openrlhf-ext prepare tiny-model --out "$OUT/init" --task chain --layers 2 --hidden 128 --heads 4 --context 256 --overwrite

@@ -54,6 +54,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     what.add_argument("--system", metavar="TEXT", help="system message of the template (default: the task's own)")
     what.add_argument("--temperature", type=float, default=0.7, metavar="T", help="default 0.7")
     what.add_argument("--top-p", type=float, default=1.0, metavar="P", help="default 1")
+    what.add_argument("--top-k", type=int, metavar="K", help="draw from the K likeliest tokens (default: from all)")
     what.add_argument(
         "--max-new-tokens",
         type=int,
@@ -95,6 +96,7 @@ def run(args: argparse.Namespace) -> int:
         system=args.system,
         temperature=args.temperature,
         top_p=args.top_p,
+        top_k=args.top_k,
         max_new_tokens=args.max_new_tokens,
         stop=unescaped(args.stop),
         delimiters=unescaped(args.delimiters),

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class CollectRequest:
-    """What was asked for. ``max_new_tokens``: None = 512, or what the context leaves."""
+    """What was asked for. ``top_k``: None = the whole vocabulary; ``max_new_tokens``: None = 512, or what the context leaves."""
 
     model: str
     task: Mapping[str, object]
@@ -39,6 +39,7 @@ class CollectRequest:
     system: str | None = None
     temperature: float = 0.7
     top_p: float = 1.0
+    top_k: int | None = None
     max_new_tokens: int | None = None
     stop: tuple[str, ...] = ()
     delimiters: tuple[str, ...] = ()
@@ -121,7 +122,8 @@ def _with_tokenizer(
 
 
 def _numbers(request: CollectRequest) -> list[Problem]:
-    found = below_one((("n", request.samples), ("limit", request.limit), ("max-new-tokens", request.max_new_tokens)))
+    counts = {"n": request.samples, "top-k": request.top_k, "limit": request.limit}
+    found = below_one((counts | {"max-new-tokens": request.max_new_tokens}).items())
     found += sampling_problems(request.temperature, request.top_p)
     if request.temperature == 0 and request.samples > 1:
         what = f"0, so the {request.samples} samples of a problem would be the same response"
@@ -144,6 +146,7 @@ def _record(
         "samples": request.samples,
         "temperature": request.temperature,
         "top_p": request.top_p,
+        "top_k": request.top_k,
         "max_new_tokens": new_tokens,
         "stop": list(request.stop),
         "delimiters": list(request.delimiters),

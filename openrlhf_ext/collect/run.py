@@ -59,7 +59,11 @@ def collect(checked: Checked, options: EngineOptions) -> Collected:
             with EnginePool(options, progress) as pool:
                 pool.start(checked.model, checked.task_options, checked.tokenizer, checked.length)
                 answer = pool.answers(
-                    checked.max_new_tokens, request.top_p, stop=request.stop, logprobs=request.logprobs
+                    checked.max_new_tokens,
+                    request.top_p,
+                    top_k=request.top_k or 0,
+                    stop=request.stop,
+                    logprobs=request.logprobs,
                 )
                 steps = step_reader(checked.tokenizer, checked.task, request.delimiters)
                 before, started = tally.tokens, time.monotonic()

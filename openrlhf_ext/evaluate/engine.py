@@ -90,9 +90,9 @@ class EnginePool:
         load_checkpoint(self.engines, str(model.folder), self.options.start_timeout)
 
     def answers(
-        self, max_new_tokens: int, top_p: float, *, stop: Sequence[str] = (), logprobs: bool = False
+        self, max_new_tokens: int, top_p: float, *, top_k: int = 0, stop: Sequence[str] = (), logprobs: bool = False
     ) -> Answerer:
-        """Answers asks in one wave over all engines, each with its own seed.
+        """Answers asks in one wave over all engines, each with its own seed. ``top_k`` = 0 samples from the whole vocabulary.
 
         The text ends before the first of the ``stop`` strings, the tokens with it. ``logprobs``: of the sampled tokens, full softmax.
         """
@@ -107,6 +107,7 @@ class EnginePool:
                         ask.seed,
                         max_new_tokens,
                         top_p,
+                        top_k=top_k,
                         min_tokens=1,
                         stop=list(stop) or None,
                         logprobs=0 if logprobs else None,
@@ -197,6 +198,7 @@ def _sampling(
     top_p: float,
     *,
     min_tokens: int,
+    top_k: int = 0,
     stop: list[str] | None = None,
     logprobs: int | None = None,
 ) -> SamplingParams:
@@ -205,6 +207,7 @@ def _sampling(
     return SamplingParams(
         temperature=temperature,
         top_p=top_p if temperature else 1.0,
+        top_k=top_k if temperature else 0,
         max_tokens=max_tokens,
         min_tokens=min_tokens,
         seed=seed if temperature else None,

@@ -25,8 +25,6 @@ TOKENS = PROMPT + GOLD + ANSWER
 MASK = [0] * (len(PROMPT) + len(GOLD) - 1) + [1] * len(ANSWER)
 """As a rollout makes it: position t stands for the token t + 1."""
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 
 @pytest.fixture(scope="module", params=["tied", "untied"])
 def start_model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -8,8 +8,6 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 TOKENS = torch.tensor([[5, 6, 7, 8, 9, 10], [11, 12, 13, 0, 0, 0]])
 MASK = torch.tensor([[1, 1, 1, 1, 1, 1], [1, 1, 1, 0, 0, 0]])
 IS_ACTION = torch.tensor([[0, 1, 1, 0, 1], [1, 1, 0, 0, 0]]).bool()

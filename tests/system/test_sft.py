@@ -55,6 +55,11 @@ def sft(toy, tmp_path_factory) -> Path:
     return folder
 
 
+def mean_distance(one: dict, other: dict) -> float:
+    """Mean absolute difference of two state dicts over all their weights."""
+    return sum((one[name] - other[name]).abs().sum().item() for name in one) / sum(one[name].numel() for name in one)
+
+
 @pytest.mark.parametrize("name", LAYOUTS)
 def test_the_run_directory_is_complete_and_the_loss_falls(sft: Path, name: str) -> None:
     run = sft / name
@@ -94,7 +99,7 @@ def test_two_ranks_see_the_batches_of_one_and_end_with_the_same_model(sft: Path)
     from safetensors.torch import load_file
 
     one, two = (load_file(sft / name / "model" / "model.safetensors") for name in LAYOUTS)
-    assert max((one[name] - two[name]).abs().max().item() for name in one) < 1e-3
+    assert mean_distance(one, two) < 5e-5
     losses = [[row["train/loss"] for row in rows_of(sft / name) if "train/loss" in row] for name in LAYOUTS]
     assert losses[1] == pytest.approx(losses[0], rel=1e-2)
 
@@ -122,6 +127,9 @@ def test_a_killed_run_ends_as_an_uninterrupted_one(sft: Path) -> None:
     assert [row["step"] for row in ours] == list(range(1, LONG_STEPS + 1))
     for key in ("train/loss", "train/lr"):
         assert [row[key] for row in ours] == pytest.approx([row[key] for row in theirs], rel=1e-3, abs=1e-6), key
-    one, two = (load_file(run / "model" / "model.safetensors") for run in (killed, whole))
-    assert max((one[name] - two[name]).abs().max().item() for name in one) < 1e-4
+    # Means: where a gradient is next to nothing, Adam makes whole steps of the rounding of two processes (6e-3 in one weight of
+    # 100,000 was seen, where the mean was 4e-6). One step at this rate moves the mean by several 1e-4.
+    ours, theirs, other = (load_file(run / "model" / "model.safetensors") for run in (killed, whole, sft / "one"))
+    assert mean_distance(ours, theirs) < 5e-5
+    assert mean_distance(other, theirs) > 1e-3, "fewer steps are another model"
     assert [path.name for path in checkpoints(killed / "checkpoints")] == [f"step_{LONG_STEPS:06d}"]

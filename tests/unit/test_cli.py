@@ -18,6 +18,12 @@ CONFIGS = ROOT / "examples" / "configs"
 HEAVY = ("torch", "ray", "vllm", "deepspeed", "transformers", "datasets", "openrlhf")
 
 
+@pytest.fixture(autouse=True)
+def hub_online(monkeypatch) -> None:
+    """Some requests name a model of the hub, which `make test` forbids to ask."""
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+
+
 @pytest.mark.parametrize("command", list(cli.COMMANDS))
 def test_help_shows_an_example(command, capsys):
     assert cli.main([command, "--help"]) == 0
@@ -109,7 +115,6 @@ def test_a_checked_request_is_launched_with_its_plan(tmp_path, monkeypatch):
     import types
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
     launched = []
 
     def launch(resolved, plan, *, resume):
@@ -130,7 +135,6 @@ def test_a_crash_is_exit_code_1_and_shown(tmp_path, monkeypatch, capsys):
 
 def test_a_dry_run_prints_loadable_yaml_and_the_plan(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
     assert cli.main([*small_request(tmp_path), "--dry-run", "--actor.adam.lr", "3e-6"]) == 0
     out = capsys.readouterr().out
     assert yaml.safe_load(out)["actor"]["adam"]["lr"] == pytest.approx(3e-6)

@@ -51,7 +51,9 @@ class PlayedPool:
     def _ids(self, text: str) -> list[int]:
         return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
 
-    def answers(self, max_new_tokens: int, top_p: float, *, stop: Sequence[str], logprobs: bool) -> Callable:
+    def answers(
+        self, max_new_tokens: int, top_p: float, *, top_k: int, stop: Sequence[str], logprobs: bool
+    ) -> Callable:
         def answer(asks: Sequence[Ask]) -> list[dict]:
             self._wave()
             return [self._answer(ask) for ask in asks]

@@ -16,7 +16,7 @@ from openrlhf_ext.training_loop import Interrupted
 from tests.wiring.loop import comparable, kill_at, state
 from tests.wiring.offline_loop import BATCH, ROWS, START, STEPS, TRAJECTORIES, Killed, Policy, run, tables
 
-pytestmark = pytest.mark.usefixtures("ray_without_a_cluster", "one_thread")
+pytestmark = pytest.mark.usefixtures("ray_without_a_cluster")
 
 
 def test_a_run_learns_records_every_step_and_keeps_both_models(tmp_path: Path) -> None:

@@ -235,7 +235,6 @@ def test_kto_weights_are_the_users_or_those_that_balance(model: Path, tmp_path: 
     assert given[0]["train/loss"] == pytest.approx((2 * 1.0 + 6 * 2.0) / 8 * 0.5, abs=1e-6)
 
 
-@pytest.mark.usefixtures("one_thread")
 def test_a_label_model_tells_labels_apart_and_a_quality_model_does_not(tmp_path: Path) -> None:
     """The ladder of RLLR's reward models by OpenRLHF's trainer, on pairs as `prepare pairs` makes them of the synthetic task."""
     from openrlhf_ext.data.candidates import read_candidates

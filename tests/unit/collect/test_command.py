@@ -51,14 +51,17 @@ def test_all_problems_of_a_request_are_listed_at_once(tmp_path: Path, capsys: py
     (tmp_path / "rows.jsonl").write_text('{"question": "1+1", "answer": "#### 2"}\n{"question": "1+1"}\n')
     given = words(tmp_path / "none", tmp_path / "rows.jsonl", tmp_path / "out.parquet")
     given[given.index("--n") + 1] = "0"
-    said = refusal([*given, "--top-p", "2", "--outt", "x", "--engines", "0", "--limit", "-1", "--stop", ""], capsys)
-    assert said.startswith("9 problems, nothing was started:")
+    said = refusal(
+        [*given, "--top-p", "2", "--top-k", "0", "--outt", "x", "--engines", "0", "--limit", "-1", "--stop", ""], capsys
+    )
+    assert said.startswith("10 problems, nothing was started:")
     for part in (
         "--outt: no such option\n    fix: did you mean '--out'?",
         "--engines: 0",
         "--n: 0",
         "--limit: -1",
         "--top-p: 2.0",
+        "--top-k: 0",
         "--stop: an empty text",
         "rows.jsonl:2: answer: missing",
         "no such folder",

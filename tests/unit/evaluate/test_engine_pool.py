@@ -58,19 +58,20 @@ def pool(monkeypatch: pytest.MonkeyPatch) -> Iterator[EnginePool]:
 
 def test_answers_are_dealt_to_all_engines_in_order(pool: EnginePool) -> None:
     asks = [Ask(Prompt(i, f"p{i}", "{}", "chain"), 0, temperature=0.5 * (i > 0), seed=10 + i) for i in range(5)]
-    answers = pool.answers(16, 0.9, stop=("\n\n",), logprobs=True)(asks)
+    answers = pool.answers(16, 0.9, top_k=7, stop=("\n\n",), logprobs=True)(asks)
     assert [a["prompt"] for a in answers] == ["p0", "p1", "p2", "p3", "p4"]
     assert [a["engine"] for a in answers] == ["a", "b", "a", "b", "a"]
     greedy, sampled = (pool.engines[i].generate_responses.calls[0][1]["sampling_params"] for i in (0, 1))
-    assert (greedy.temperature, greedy.top_p, greedy.seed) == (0.0, 1.0, None)
-    assert (sampled.temperature, sampled.top_p, sampled.seed, sampled.max_tokens) == (0.5, 0.9, 11, 16)
+    assert (greedy.temperature, greedy.top_p, greedy.top_k, greedy.seed) == (0.0, 1.0, 0, None)
+    assert (sampled.temperature, sampled.top_p, sampled.top_k) == (0.5, 0.9, 7)
+    assert (sampled.seed, sampled.max_tokens) == (11, 16)
     assert sampled.stop == ["\n\n"] and sampled.logprobs == 0 and sampled.min_tokens == 1
 
 
 def test_an_evaluation_asks_as_before_without_stop_strings_and_log_probs(pool: EnginePool) -> None:
     pool.answers(16, 1.0)([Ask(Prompt(0, "p", "{}", "chain"), 0, 1.0, 3)])
     params = pool.engines[0].generate_responses.calls[0][1]["sampling_params"]
-    assert params.stop is None and params.logprobs is None
+    assert params.stop is None and params.logprobs is None and params.top_k == 0
 
 
 def test_prefixes_of_a_group_go_to_one_engine_with_their_own_room(pool: EnginePool) -> None:

@@ -88,7 +88,6 @@ def trained(arm: str, seed: int) -> tuple[float, float]:
     return (found * RIGHT).sum(-1).mean().item(), (found * GOOD).sum(-1).mean().item()
 
 
-@pytest.mark.usefixtures("one_thread")
 @pytest.mark.parametrize("seed", [1, 2, 3])
 def test_each_reward_moves_what_it_pays_for(seed: int) -> None:
     """The order of the paper: RLLR's accuracy far above RLHF's, RLHF's rationales above RLLR's, the mixed arm at least as good as both."""

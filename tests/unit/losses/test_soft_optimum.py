@@ -10,8 +10,6 @@ from openrlhf_ext.losses import soft_bellman
 from openrlhf_ext.losses.soft_bellman import LEVELS
 from openrlhf_ext.losses.soft_optimum import Tree, fit, optimum, random_tree, success
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 BETA = 0.3
 AIM = 1e-3
 

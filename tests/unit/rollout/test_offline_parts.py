@@ -13,8 +13,6 @@ from openrlhf_ext.losses.soft_optimum import Tree, optimum, random_tree, success
 from openrlhf_ext.losses.vocabulary import action_terms
 from openrlhf_ext.rollout.collate import OfflineBatch, collate
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 BETA, ALPHA = 0.3, 0.01
 START, PAD = 3, 4
 WIDTH = 24
