@@ -43,6 +43,8 @@ class Run:
     minutes: float
     seed: int | None = None
     tokens: int = 0
+    sampled_lines: float | None = None
+    """Right lines of what plain RL sampled in its first step: by the start model, from the question."""
     solved: dict[object, bool] = field(default_factory=dict)
     """Held-out problem -> whether the last evaluation's greedy answer is right."""
     stages: list[dict[int, tuple[float, float]]] = field(default_factory=list)
@@ -91,6 +93,9 @@ def read_run(path: Path) -> Run:
         minutes=rows[-1].get("time/elapsed", 0.0) / 60,
         seed=seed if isinstance(seed, int) else None,
         tokens=int(rows[-1].get("rollout/tokens_total", 0)),
+        sampled_lines=step_accuracy(read_rollouts(path, "step_000001"))
+        if config["reverse_curriculum.mode"] == "plain"
+        else None,
         solved=_solved(path, evaluated[-1][0]),
         stages=stages,
         curve=evaluated,
@@ -118,6 +123,9 @@ def markdown(runs: Sequence[Run]) -> str:
     if steps:
         shares = ", ".join(f"{share:.2f}" for share in steps)
         lines += ["", f"Right lines of the start models' greedy answers: {shares}."]
+    sampled = [run.sampled_lines for run in runs if run.sampled_lines is not None]
+    if sampled:
+        lines += [f"Right lines of plain RL's first samples: {', '.join(f'{share:.2f}' for share in sampled)}."]
     return "\n".join(lines)
 
 

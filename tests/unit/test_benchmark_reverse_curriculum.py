@@ -52,7 +52,7 @@ def test_arms_in_order_with_counts(table: ModuleType, tmp_path: Path) -> None:
         ["plain", "1", "3.0", "3.0", "+1.0", "6 of 20", "0 of 8", "2.0"],
         ["mixed", "2", "43.0 ± 4.2", "40.0, 46.0", "+40.0 ± 2.8", "16 of 40", "4 of 16", "2.0 ± 0.0"],
     ]
-    assert text.endswith("greedy answers: 0.50, 0.50.")
+    assert text.endswith("greedy answers: 0.50, 0.50.\nRight lines of plain RL's first samples: 1.00.")
 
 
 def test_lines_are_judged_by_their_own_sum(table: ModuleType) -> None:
