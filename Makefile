@@ -3,8 +3,8 @@ SHELL := /bin/bash
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
 BIN := .venv/bin
-# Whole files side by side in the order of the folders: the real stack's first, so that unit tests fill the gaps at the end.
-PYTEST := $(BIN)/python -m pytest -n $${TEST_WORKERS:-2} --dist loadfile --no-loadscope-reorder
+# TEST_WORKERS=2: whole files side by side in the order of the folders, the real stack's first, so that unit tests fill the gaps at the end.
+PYTEST := $(BIN)/python -m pytest -n $${TEST_WORKERS:-0} --dist loadfile --no-loadscope-reorder
 SHELL_SCRIPTS = $$(git ls-files '*.sh') .ci/run
 
 export HF_HUB_OFFLINE ?= 1
