@@ -59,11 +59,12 @@ def picture(runs: Sequence[Run]) -> str:
 def _stage_curve(group: Sequence[Run], stage: int, together: int = 3) -> list[tuple[float, float]]:
     """(step, share right) over all runs of a group; steps without this stage are left out."""
     points = []
-    for start in range(0, max(len(run.stages) for run in group), together):
+    last = max(len(run.stages) for run in group)
+    for start in range(0, last, together):
         found = [step[stage] for run in group for step in run.stages[start : start + together] if stage in step]
         if found:
             share = sum(right for right, _ in found) / max(sum(count for _, count in found), 1)
-            points.append((start + (together + 1) / 2, share))
+            points.append((start + (min(together, last - start) + 1) / 2, share))
     return points
 
 
