@@ -10,7 +10,7 @@ TASK=${TASK:-trec} DATA=${DATA:-data/trec} EXT=${EXT:-txt} LENGTH=${LENGTH:-192}
 OUT=runs/claims/rllr-$TASK
 case ${1:-} in "" | --*) ;; *) OUT=$1 && shift ;; esac
 SEEDS=${SEEDS:-1 2 3} ARMS=${ARMS:-label exact-match}
-SFT_EPOCHS=${SFT_EPOCHS:-2} RM_EPOCHS=${RM_EPOCHS:-2} RL_STEPS=${RL_STEPS:-30} LR=${LR:-1e-3} # SFT stops while there is something to learn
+SFT_EPOCHS=${SFT_EPOCHS:-2} RM_EPOCHS=${RM_EPOCHS:-2} RL_STEPS=${RL_STEPS:-20} LR=${LR:-3e-4} # SFT stops while there is something to learn
 shape=(--data.max_len "$LENGTH" --run.kv_cache_gib 2 --rollout.max_new_tokens 32)
 MADE=$OUT/data
 
