@@ -18,8 +18,8 @@ from pathlib import Path
 
 from openrlhf_ext.evaluate.statistics import compare
 from openrlhf_ext.record.compare import NOT_A_SETTING
-from openrlhf_ext.record.rows import is_run, read_metrics, read_rollouts, step_of
-from openrlhf_ext.record.settings import read_flat
+from openrlhf_ext.record.rows import read_metrics, read_rollouts, step_of
+from openrlhf_ext.record.settings import read_flat, runs_with
 from openrlhf_ext.record.stats import mean_and_spread, mean_interval, wilson
 
 ARMS = ("plain", "staged", "mixed", "adaptive")
@@ -63,9 +63,7 @@ def main() -> None:
 
 def run_dirs(paths: Iterable[Path]) -> list[Path]:
     """The reverse-curriculum runs among the paths and the folders in them. Raises ValueError where there is none."""
-    inside = (folder for path in paths for folder in ([path] if is_run(path) else sorted(path.iterdir())))
-    runs = (folder for folder in inside if folder.is_dir() and is_run(folder))
-    found = [folder for folder in runs if "reverse_curriculum.mode" in read_flat(folder / "config.yaml")]
+    found = runs_with("reverse_curriculum.mode", paths)
     if not found:
         raise ValueError(f"no run of train reverse-curriculum in {', '.join(map(str, paths))}")
     return found
@@ -78,10 +76,10 @@ def read_run(path: Path) -> Run:
     if len(evaluated) < 2 or evaluated[0][0] != 0:
         raise ValueError(f"{path}: not evaluated before and after training")
     config = read_flat(path / "config.yaml")
-    seed = config.get("run.seed")
+    seed, mode = config.get("run.seed"), str(config["reverse_curriculum.mode"])
     stages = [found for row in rows if (found := _stages(row))]
     return Run(
-        arm=str(config["reverse_curriculum.mode"]),
+        arm=mode,
         start=str(config["actor.model_name_or_path"]),
         before=evaluated[0][1],
         after=evaluated[-1][1],
@@ -93,9 +91,7 @@ def read_run(path: Path) -> Run:
         minutes=rows[-1].get("time/elapsed", 0.0) / 60,
         seed=seed if isinstance(seed, int) else None,
         tokens=int(rows[-1].get("rollout/tokens_total", 0)),
-        sampled_lines=step_accuracy(read_rollouts(path, "step_000001"))
-        if config["reverse_curriculum.mode"] == "plain"
-        else None,
+        sampled_lines=step_accuracy(read_rollouts(path, "step_000001")) if mode == "plain" else None,
         solved=_solved(path, evaluated[-1][0]),
         stages=stages,
         curve=evaluated,

@@ -18,8 +18,8 @@ from pathlib import Path
 
 from openrlhf_ext.evaluate.statistics import Comparison, compare
 from openrlhf_ext.record.compare import NOT_A_SETTING
-from openrlhf_ext.record.rows import is_run, read_metrics, read_rollouts, step_of
-from openrlhf_ext.record.settings import read_flat
+from openrlhf_ext.record.rows import read_metrics, read_rollouts, step_of
+from openrlhf_ext.record.settings import read_flat, runs_with
 from openrlhf_ext.record.stats import mean_and_spread, mean_interval, wilson
 
 ARMS = ("rationale", "label", "mixed", "exact-match")
@@ -69,9 +69,7 @@ def main() -> None:
 
 def run_dirs(paths: Iterable[Path]) -> list[Path]:
     """The rllr runs among the paths and the folders in them. Raises ValueError where there is none."""
-    inside = (folder for path in paths for folder in ([path] if is_run(path) else sorted(path.iterdir())))
-    runs = (folder for folder in inside if folder.is_dir() and is_run(folder))
-    found = [folder for folder in runs if "rllr.reward" in read_flat(folder / "config.yaml")]
+    found = runs_with("rllr.reward", paths)
     if not found:
         raise ValueError(f"no run of train rllr in {', '.join(map(str, paths))}")
     return found

@@ -10,7 +10,7 @@ TASK=${TASK:-trec} DATA=${DATA:-data/trec} EXT=${EXT:-txt} LENGTH=${LENGTH:-192}
 OUT=runs/claims/rllr-$TASK
 case ${1:-} in "" | --*) ;; *) OUT=$1 && shift ;; esac
 SEEDS=${SEEDS:-1 2 3} ARMS=${ARMS:-label exact-match}
-SFT_EPOCHS=${SFT_EPOCHS:-2} RM_EPOCHS=${RM_EPOCHS:-2} RL_STEPS=${RL_STEPS:-20} LR=${LR:-3e-4} # SFT stops while there is something to learn
+SFT_EPOCHS=${SFT_EPOCHS:-2} RM_EPOCHS=${RM_EPOCHS:-2} RL_STEPS=${RL_STEPS:-20} # SFT stops while there is something to learn
 shape=(--data.max_len "$LENGTH" --run.kv_cache_gib 2 --rollout.max_new_tokens 32)
 MADE=$OUT/data
 
@@ -29,7 +29,7 @@ echo "score --model $OUT/rm-label/model --pairs $MADE/label_pairs_test.jsonl --s
 for seed in $SEEDS; do
     for arm in $ARMS; do
         run=$OUT/$arm-$seed && runs+=("$run")
-        add "$run" train rllr --config examples/configs/rllr_toy_claim.yaml --task "$TASK" --run.seed "$seed" --actor.model_name_or_path "$OUT/sft/model" --rllr.reward "$arm" --rllr.max_steps "$RL_STEPS" --eval.steps "$RL_STEPS" --actor.adam.lr "$LR" \
+        add "$run" train rllr --config examples/configs/rllr_toy_claim.yaml --task "$TASK" --run.seed "$seed" --actor.model_name_or_path "$OUT/sft/model" --rllr.reward "$arm" --rllr.max_steps "$RL_STEPS" \
             --rllr.label_model "$OUT/rm-label/model" --rllr.rationale_model null --data.prompt_dataset "$MADE/train_prompts.jsonl" --eval.dataset "$MADE/test_prompts.jsonl" "${shape[@]:2}" "$@"
     done
 done

@@ -122,8 +122,13 @@ def _with_tokenizer(
 
 
 def _numbers(request: CollectRequest) -> list[Problem]:
-    counts = {"n": request.samples, "top-k": request.top_k, "limit": request.limit}
-    found = below_one((counts | {"max-new-tokens": request.max_new_tokens}).items())
+    counts = {
+        "n": request.samples,
+        "top-k": request.top_k,
+        "limit": request.limit,
+        "max-new-tokens": request.max_new_tokens,
+    }
+    found = below_one(counts.items())
     found += sampling_problems(request.temperature, request.top_p)
     if request.temperature == 0 and request.samples > 1:
         what = f"0, so the {request.samples} samples of a problem would be the same response"

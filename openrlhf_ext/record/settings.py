@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import yaml
+
+from openrlhf_ext.record.rows import is_run
 
 SECRETS = {"key", "api_key", "token", "hf_token", "access_token", "secret", "password"}
 
@@ -24,6 +26,13 @@ def flatten(values: object, prefix: str = "") -> dict[str, object]:
 def read_flat(path: Path) -> dict[str, object]:
     """A recorded configuration (`config.yaml` of a run) by dotted keys; empty where there is none."""
     return flatten(yaml.safe_load(path.read_text(encoding="utf-8"))) if path.is_file() else {}
+
+
+def runs_with(key: str, paths: Iterable[Path]) -> list[Path]:
+    """The runs among the paths and the folders in them whose configuration has this dotted key."""
+    inside = (folder for path in paths for folder in ([path] if is_run(path) else sorted(path.iterdir())))
+    runs = (folder for folder in inside if folder.is_dir() and is_run(folder))
+    return [folder for folder in runs if key in read_flat(folder / "config.yaml")]
 
 
 def is_secret(name: str) -> bool:

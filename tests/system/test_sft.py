@@ -99,7 +99,7 @@ def test_two_ranks_see_the_batches_of_one_and_end_with_the_same_model(sft: Path)
     from safetensors.torch import load_file
 
     one, two = (load_file(sft / name / "model" / "model.safetensors") for name in LAYOUTS)
-    assert mean_distance(one, two) < 5e-5
+    assert max((one[name] - two[name]).abs().max().item() for name in one) < 1e-3
     losses = [[row["train/loss"] for row in rows_of(sft / name) if "train/loss" in row] for name in LAYOUTS]
     assert losses[1] == pytest.approx(losses[0], rel=1e-2)
 
@@ -127,8 +127,8 @@ def test_a_killed_run_ends_as_an_uninterrupted_one(sft: Path) -> None:
     assert [row["step"] for row in ours] == list(range(1, LONG_STEPS + 1))
     for key in ("train/loss", "train/lr"):
         assert [row[key] for row in ours] == pytest.approx([row[key] for row in theirs], rel=1e-3, abs=1e-6), key
-    # Means: where a gradient is next to nothing, Adam makes whole steps of the rounding of two processes (6e-3 in one weight of
-    # 100,000 was seen, where the mean was 4e-6). One step at this rate moves the mean by several 1e-4.
+    # Means: processes may round differently from the first batch on, and where a gradient is next to nothing, Adam makes whole steps
+    # of that (6e-3 in one weight of 100,000 was seen, where the mean was 4e-6). Each of the 24 steps moves the mean by 6e-4 to 2e-3.
     ours, theirs, other = (load_file(run / "model" / "model.safetensors") for run in (killed, whole, sft / "one"))
     assert mean_distance(ours, theirs) < 5e-5
     assert mean_distance(other, theirs) > 1e-3, "fewer steps are another model"

@@ -264,8 +264,10 @@ def test_ci_runs_what_a_person_runs() -> None:
     plan = subprocess.run(
         ["make", "-n", "test"], cwd=ROOT, capture_output=True, text=True, check=True, timeout=60
     ).stdout
-    steps = [plan.index(step) for step in ("scripts/setup.sh", "ruff check", "mypy", "shellcheck", "-m pytest")]
-    assert steps == sorted(steps)
+    steps = ("scripts/setup.sh", "ruff check", "mypy", "shellcheck", "-m pytest", ' tests -m "not slow and not gpu"')
+    places = [plan.index(step) for step in steps]
+    assert places == sorted(places)
+    assert "\n" not in plan[places[-2] :].strip(), "the folder belongs to the call of pytest"
 
 
 @pytest.mark.parametrize("name", ["Dockerfile.gpu", "Dockerfile.cpu"])
