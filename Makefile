@@ -3,8 +3,9 @@ SHELL := /bin/bash
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
 BIN := .venv/bin
-# TEST_WORKERS=2: whole files side by side in the order of the folders, the real stack's first, so that unit tests fill the gaps at the end.
-PYTEST := $(BIN)/python -m pytest -n $${TEST_WORKERS:-0} --dist loadfile --no-loadscope-reorder
+# Two files at a time in the order of the folders: the real stack's, which often wait for processes, first, small files last. TEST_WORKERS=0: one by one.
+PYTEST := $(BIN)/python -m pytest -n $${TEST_WORKERS:-2} --dist loadfile --no-loadscope-reorder --durations=20 \
+	tests/system tests/wiring tests/contract tests/unit
 SHELL_SCRIPTS = $$(git ls-files '*.sh') .ci/run
 
 export HF_HUB_OFFLINE ?= 1
@@ -22,11 +23,11 @@ setup:  ## environment only (.venv): the whole stack for a CPU, once per lock fi
 demo: setup  ## train and evaluate a small model on the 24-point game, at most 10 minutes
 	@bash examples/demo.sh
 
-test: setup lint  ## lint and the tests that fit in 15 minutes on 2 cores
-	$(PYTEST) tests -m "not slow and not gpu"
+test: setup lint  ## lint and the tests, the real stack on a CPU included: half an hour on 2 cores
+	$(PYTEST) -m "not slow and not gpu"
 
 test-all: setup alfworld lint  ## the long tests too, and those of the engine of ALFWorld
-	$(PYTEST) tests -m "not gpu"
+	$(PYTEST) -m "not gpu"
 
 test-gpu:  ## the tests that need a CUDA device, in the environment of docs/install.md
 	python -m pytest tests -m gpu
