@@ -11,6 +11,9 @@ import sys
 import time
 from pathlib import Path
 
+from openrlhf_ext import upstream
+from openrlhf_ext.installed import installed_version
+
 _EXAMPLE = """\
 example (claim.jobs):
   # one command line each, as after `openrlhf-ext`
@@ -42,6 +45,10 @@ def run(args: argparse.Namespace) -> int:
         return 2
     from openrlhf_ext.cli import main
 
+    # Before any job: one may import what a later one has to find untouched (a model that `prepare` saves brings DeepSpeed along).
+    # Where OpenRLHF is missing or another, the job that needs it says so.
+    if installed_version("openrlhf") == upstream.TESTED:
+        upstream.install()
     result = 0
     for number, words in enumerate(jobs, start=1):
         print(f"job {number} of {len(jobs)}: {shlex.join(words)}", file=sys.stderr, flush=True)

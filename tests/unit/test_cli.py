@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from openrlhf_ext import cli, jobs, train
+from openrlhf_ext import cli, jobs, train, upstream
 from openrlhf_ext.cluster import Cluster, Node
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -259,6 +259,7 @@ def test_jobs_run_in_order_and_stop_at_a_failure(tmp_path, monkeypatch):
         return 2 if "bad" in words else 0
 
     monkeypatch.setattr(cli, "main", main)
+    monkeypatch.setattr(upstream, "install", lambda: None)  # it is for the whole process
     file = tmp_path / "a.jobs"
     file.write_text("# first\ntrain grpo --x 'a b'\n\ntrain sft bad  # second\nreport r\n")
     assert jobs.run(argparse_namespace(file=file, keep_going=False)) == 2
@@ -266,6 +267,22 @@ def test_jobs_run_in_order_and_stop_at_a_failure(tmp_path, monkeypatch):
     seen.clear()
     assert jobs.run(argparse_namespace(file=file, keep_going=True)) == 2
     assert len(seen) == 3
+
+
+def test_a_job_may_import_what_the_stack_prepares(tmp_path):
+    """`prepare tiny-model` imports DeepSpeed by way of transformers; a training after it in the same process found that too late."""
+    pytest.importorskip("openrlhf")
+    (tmp_path / "a.jobs").write_text(
+        f"prepare tiny-model --out {tmp_path / 'model'} --task chain --hidden 32 --heads 1"
+    )
+    program = (
+        "import sys\nfrom openrlhf_ext import cli, upstream\nassert cli.main(['jobs', sys.argv[1]]) == 0\n"
+        "assert 'deepspeed' in sys.modules\nupstream.install()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(tmp_path / "a.jobs")], capture_output=True, text=True, timeout=200
+    )
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize(
