@@ -11,12 +11,8 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from panels import panel, sheet
 from reverse_curriculum import Run, order, read_run, run_dirs
-
-from openrlhf_ext.record.svg import Scale, short
-
-COLOURS = ("#1b6ca8", "#c8553d", "#3a8f5c", "#8a5fb0", "#b8860b", "#4f6272", "#c04e8a", "#2a9d9d")
-WIDTH, HEIGHT, MARGIN = 300, 190, 34
 
 
 def main() -> None:
@@ -38,22 +34,13 @@ def picture(runs: Sequence[Run]) -> str:
     panels = []
     for arm in arms:
         group = [run for run in runs if run.arm == arm]
-        curves = {f"{stage}": _stage_curve(group, stage) for stage in stages}
-        panels.append((f"{arm}: right from each start state", list(curves.values())))
-    panels.append(("held-out accuracy from the question", [_mean_curve([r for r in runs if r.arm == a]) for a in arms]))
-    columns = 2
-    rows = -(-len(panels) // columns)
-    body = []
-    for index, (title, lines) in enumerate(panels):
-        x, y = (index % columns) * WIDTH, (index // columns) * HEIGHT
-        body.append(f'<g transform="translate({x} {y})">{_panel(title, lines, last)}</g>')
-    body.append(_legend([f"stage {s}" if s else "stage 0 (question)" for s in stages], rows * HEIGHT + 16))
-    body.append(_legend([f"{arm} (last panel)" for arm in arms], rows * HEIGHT + 36))
-    size = (
-        f'viewBox="0 0 {columns * WIDTH} {rows * HEIGHT + 48}" width="{columns * WIDTH}" height="{rows * HEIGHT + 48}"'
-    )
-    style = 'font-family="sans-serif" font-size="11" fill="#333"'
-    return f'<svg xmlns="http://www.w3.org/2000/svg" {size} {style}><rect width="100%" height="100%" fill="#fff"/>{"".join(body)}</svg>\n'
+        panels.append(
+            panel(f"{arm}: right from each start state", [_stage_curve(group, stage) for stage in stages], last)
+        )
+    evaluated = [_mean_curve([run for run in runs if run.arm == arm]) for arm in arms]
+    panels.append(panel("held-out accuracy from the question", evaluated, last))
+    legends = [f"stage {s}" if s else "stage 0 (question)" for s in stages], [f"{arm} (last panel)" for arm in arms]
+    return sheet(panels, legends)
 
 
 def _stage_curve(group: Sequence[Run], stage: int, together: int = 3) -> list[tuple[float, float]]:
@@ -74,33 +61,6 @@ def _mean_curve(group: Sequence[Run]) -> list[tuple[float, float]]:
         for step, share in run.curve:
             by_step.setdefault(step, []).append(share)
     return [(step, sum(shares) / len(shares)) for step, shares in sorted(by_step.items())]
-
-
-def _panel(title: str, lines: Sequence[Sequence[tuple[float, float]]], last: int) -> str:
-    x = Scale(0, max(last, 1), MARGIN, WIDTH - 12)
-    y = Scale(0, 1, HEIGHT - MARGIN, 24)
-    parts = [f'<text x="{MARGIN}" y="15" font-weight="bold">{title}</text>']
-    for share in (0, 0.25, 0.5, 0.75, 1):
-        parts.append(f'<path d="M{MARGIN} {y(share):.1f}H{WIDTH - 12}" stroke="#ddd"/>')
-        parts.append(f'<text x="{MARGIN - 4}" y="{y(share) + 4:.1f}" text-anchor="end">{short(share)}</text>')
-    for step in (0, last):
-        parts.append(f'<text x="{x(step):.1f}" y="{HEIGHT - MARGIN + 14}" text-anchor="middle">{step}</text>')
-    for colour, points in enumerate(lines):
-        if points:
-            route = " ".join(f"{x(step):.1f},{y(share):.1f}" for step, share in points)
-            ink = COLOURS[colour % len(COLOURS)]
-            parts.append(f'<polyline points="{route}" fill="none" stroke="{ink}" stroke-width="1.8"/>')
-            parts += [f'<circle cx="{x(s):.1f}" cy="{y(v):.1f}" r="2" fill="{ink}"/>' for s, v in points]
-    return "".join(parts)
-
-
-def _legend(names: Sequence[str], y: int) -> str:
-    step = (2 * WIDTH - MARGIN) // max(len(names), 1)
-    return "".join(
-        f'<rect x="{MARGIN + i * step}" y="{y - 8}" width="9" height="9" fill="{COLOURS[i % len(COLOURS)]}"/>'
-        f'<text x="{MARGIN + i * step + 13}" y="{y}">{name}</text>'
-        for i, name in enumerate(names)
-    )
 
 
 if __name__ == "__main__":

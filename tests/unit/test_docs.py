@@ -71,7 +71,7 @@ FEW_PUZZLES, MANY_ROWS, FEW_CHAINS = 6, 300, 500
 MANY_SAMPLES, FEW_TRACED = 8, 24
 PER_RUN = ("--run.dir", "--run.seed")
 """Settings in which runs may differ and still pass or fail the same checks."""
-TABLES = tuple(f"benchmarks/{name}.py" for name in ("table", "reverse_curriculum", "start_state_picture"))
+TABLES = tuple(f"benchmarks/{name}.py" for name in ("table", "reverse_curriculum", "start_state_picture", "curves"))
 """Programs that only read runs."""
 HUB_MODELS = ("meta-llama/Llama-2-7b-hf", "Qwen/Qwen2.5-Math-1.5B")
 """Their tokenizers are not here: the stand-in's counts and cuts."""
