@@ -48,7 +48,8 @@ def reading(resolved: Resolved, tokenizer: PreTrainedTokenizerBase) -> Reading:
         vocabulary=len(tokenizer),
         encode=encode,
         end_id=tokenizer.eos_token_id,
-        decode=lambda ids: tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False),
+        # Without special tokens, as `collect` writes the text: a model that samples <unk> was no other tokenizer's.
+        decode=lambda ids: tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False),
         split=splitter(resolved) if oreo.level == "step" else None,
     )
 

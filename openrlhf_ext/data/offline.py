@@ -30,7 +30,7 @@ class Reading:
 
     `reward_range`: the declared scale; `max_length`: tokens of prompt and response together; `vocabulary`: number of token ids;
     `encode` (without special tokens) and `end_id` (the token generation ends with) are needed for plain rows only;
-    `decode` compares a trajectory's tokens with its `text`; `split` cuts a response into steps where none are stored.
+    `decode` (special tokens left out) compares a trajectory's tokens with its `text`; `split` cuts a response into steps where none are stored.
     """
 
     reward_range: tuple[float, float] = (0.0, 1.0)

@@ -186,3 +186,23 @@ def test_a_cache_made_by_another_model_is_noticed(model: Path, tmp_path: Path) -
     write_cache(cache, right.__class__("another", right.data, right.precision), [torch.zeros(3)])
     (problem,) = errors(examined(resolved)[1])
     assert "made with another model" in problem.what and "delete the file" in problem.fix
+
+
+def test_a_special_token_that_the_model_sampled_is_no_other_tokenizer(model: Path, tmp_path: Path) -> None:
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(model)
+    prompt, wrote = tokenizer("1+1 mod 100\n")["input_ids"], tokenizer("#### 2")["input_ids"]
+    wrote = [*wrote[:-1], tokenizer.unk_token_id, wrote[-1], tokenizer.eos_token_id]
+
+    def trajectory(text: str) -> dict[str, object]:
+        both, start = prompt + wrote, len(prompt)
+        plain = {"prompt": "1+1 mod 100\n", "label": "", "truncated": False, "rollout_log_probs": [0.0] * len(both)}
+        judged = {"text": text, "reward": 1.0, "scores": 1.0, "extra_logs": {}}
+        return plain | judged | {"observation_tokens": both, "action_ranges": [[start, len(both)]]}
+
+    text = tokenizer.decode(wrote, skip_special_tokens=True)  # as `collect` writes it
+    found = errors(examined(request(model, save(tmp_path / "t.jsonl", [trajectory(text)] * 8)))[1])
+    assert not [problem for problem in found if "t.jsonl:" in problem.where], found
+    found = errors(examined(request(model, save(tmp_path / "o.jsonl", [trajectory("#### 3")] * 8)))[1])
+    assert [problem for problem in found if "another tokenizer" in problem.what], found
