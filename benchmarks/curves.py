@@ -31,6 +31,7 @@ def main() -> None:
 
 def picture(arms: Mapping[str, Sequence[Sequence[Mapping[str, object]]]], metrics: Sequence[str]) -> str:
     """SVG of arm -> the metric rows of its runs. Raises ValueError where no run has a metric."""
+    last = max((step_of(row) for runs in arms.values() for rows in runs for row in rows), default=0)
     panels = []
     for key in metrics:
         lines = [mean_curve(runs, key) for runs in arms.values()]
@@ -38,7 +39,7 @@ def picture(arms: Mapping[str, Sequence[Sequence[Mapping[str, object]]]], metric
         if not points:
             raise ValueError(f"{key}: in none of the runs")
         low, high = min(0.0, *(value for _, value in points)), max(value for _, value in points)
-        panels.append(panel(key, lines, max(step for step, _ in points), (low, high if high > low else low + 1)))
+        panels.append(panel(key, lines, last, (low, high if high > low else low + 1)))
     return sheet(panels, [list(arms)])
 
 

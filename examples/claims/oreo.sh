@@ -11,8 +11,8 @@ case ${1:-} in "" | --*) ;; *) OUT=$1 && shift ;; esac
 SEEDS=${SEEDS:-1 2 3} SEARCH_SEEDS=${SEARCH_SEEDS:-1} BEAMS=${BEAMS:-1 3 5}
 STEPS=${STEPS:-4} OPERAND=${OPERAND:-9} TEST=${TEST:-500} PROBLEMS=${PROBLEMS:-800} N=${N:-4}    # the task; N answers per problem
 SLIPS=${SLIPS:-0.9} SLIPS_FROM=${SLIPS_FROM:-8} SFT_ROWS=${SFT_ROWS:-4000} SFT_EPOCHS=${SFT_EPOCHS:-5} SFT_LR=${SFT_LR:-2e-3} # right but at operands 8 and 9
-EPOCHS=${EPOCHS:-2} RS_LR=${RS_LR:-3e-4} DPO_LR=${DPO_LR:-5e-5} KTO_LR=${KTO_LR:-1e-4} OREO_LR=${OREO_LR:-2e-4} VALUE_LR=${VALUE_LR:-1e-3}
-LENGTH=$((24 + 14 * STEPS)) curves="" C=examples/configs S=$OUT/sft/model jobs=$OUT/claim.jobs
+EPOCHS=${EPOCHS:-2} RS_LR=${RS_LR:-3e-4} DPO_LR=${DPO_LR:-3e-4} KTO_LR=${KTO_LR:-2e-5} OREO_LR=${OREO_LR:-2e-4} VALUE_LR=${VALUE_LR:-1e-3}
+ALPHA_token=${ALPHA_token:-1e-4} ALPHA_step=${ALPHA_step:-0.1} LENGTH=$((24 + 14 * STEPS)) curves="" C=examples/configs S=$OUT/sft/model jobs=$OUT/claim.jobs
 
 mkdir -p "$OUT" && : >"$jobs"
 unless() { [ -e "$1" ] || echo "${@:2}" >>"$jobs"; } # what is there already is not made again; a run that was stopped goes on
@@ -29,8 +29,8 @@ for seed in $SEEDS; do
     train sft "rejection-$seed" --config $C/sft_chain_tiny.yaml "$same $from $RS_LR" --data.dataset "$D-sft.jsonl" --data.output_key output
     train dpo "dpo-$seed" --config $C/dpo_chain_tiny.yaml "$same $from $DPO_LR" --data.dataset "$D-pairs.jsonl"
     train kto "kto-$seed" --config $C/kto_chain_tiny.yaml "$same $from $KTO_LR" --data.dataset "$D.jsonl"
-    for level in token step; do
-        train oreo "oreo-$level-$seed" --config $C/oreo_chain_tiny.yaml "$same" --oreo.level $level --actor.model_name_or_path "$S" --actor.adam.lr "$OREO_LR" --critic.adam.lr "$VALUE_LR" --data.prompt_dataset "$D.jsonl" "$@"
+    for level in token step; do alpha=ALPHA_$level
+        train oreo "oreo-$level-$seed" --config $C/oreo_chain_tiny.yaml "$same" --oreo.level $level --oreo.alpha ${!alpha} --actor.model_name_or_path "$S" --actor.adam.lr "$OREO_LR" --critic.adam.lr "$VALUE_LR" --data.prompt_dataset "$D.jsonl" "$@"
     done
     curves+=" $OUT/oreo-token-$seed $OUT/oreo-step-$seed" models="sft=$S" && for arm in rejection dpo kto oreo-token oreo-step; do models+=" $arm=$OUT/$arm-$seed/model"; done
     echo "evaluate --model $models --suite chain --data $OUT/data --samples 1 --out $OUT/eval-$seed --resume" >>"$jobs"
