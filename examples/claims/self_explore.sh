@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Step pairs against outcome pairs: chains of STEPS additions from a model that gets 20 to 60 % right. SFT, RFT, DPO on outcomes, DPO on first
 # pits; the same start, rows, rate and epochs; 500 held-out chains, greedy. And DPO on the 24-point game, before and after.
-# One SFT model for all seeds; RFT goes on from it (the paper: from the base model) for one epoch, a quarter of an hour less per seed.
+# One SFT model for all seeds; RFT goes on from it (the paper: from the base model) for one epoch, at a rate that leaves DPO something to learn.
 # Usage: bash examples/claims/self_explore.sh [DIR] [--section.key VALUE ...]    the settings are those of the DPO runs on chains
 # SEEDS="1" PROBLEMS=200 GAME=0: short. Started again, it keeps what is finished (remove an unfinished run's folder).
 set -euo pipefail
@@ -9,7 +9,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/../.." && PATH=$PWD/.venv/bin:$PATH
 case ${1:-} in "" | --*) OUT=runs/claims/self-explore ;; *) OUT=$1 && shift ;; esac
 SEEDS=${SEEDS:-1 2 3} STEPS=${STEPS:-6} OPERAND=${OPERAND:-9} TEST=${TEST:-500}
 SLIPS=${SLIPS:-0.9} SLIPS_FROM=${SLIPS_FROM:-8} SFT_ROWS=${SFT_ROWS:-4000} SFT_EPOCHS=${SFT_EPOCHS:-5} SFT_LR=${SFT_LR:-2e-3} # right but at operands 8 and 9
-RFT_LR=${RFT_LR:-3e-4} PROBLEMS=${PROBLEMS:-1500} N=${N:-4} K=${K:-4} LR=${LR:-2e-5} EPOCHS=${EPOCHS:-1} GAME=${GAME:-1}
+RFT_LR=${RFT_LR:-5e-5} PROBLEMS=${PROBLEMS:-1500} N=${N:-4} K=${K:-4} LR=${LR:-5e-5} EPOCHS=${EPOCHS:-3} GAME=${GAME:-1}
 LENGTH=$((40 + 12 * STEPS)) game24=examples/models/game24-sft-v2
 openrlhf-ext prepare tiny-model --out "$OUT/init" --task chain --layers 2 --hidden 128 --heads 4 --context 256 --overwrite
 openrlhf-ext prepare chain --out "$OUT/data" --steps "$STEPS" --max-operand "$OPERAND" --test "$TEST" --slips "$SLIPS" --slips-from "$SLIPS_FROM"
