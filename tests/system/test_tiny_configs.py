@@ -115,7 +115,8 @@ def test_two_steps_after_the_commands_of_the_comment(config: str, reader: Reader
         row["step"]: [float(value) for key, value in row.items() if key.startswith("train/") and "loss" in key]
         for row in rows_of(directory)
     }
-    assert losses.get(1) and losses.get(2), losses
+    trained = [step for step, found in losses.items() if found]
+    assert trained[:2] == [1, 2] and (trained == [1, 2] or "--data.max_samples" in short or method == "kto"), trained
     assert all(math.isfinite(loss) for found in losses.values() for loss in found)
     assert read_events(directory)[-1]["kind"] == "finish"
     assert json.loads((directory / "model/config.json").read_text()) and (directory / "report.html").stat().st_size

@@ -271,7 +271,6 @@ def test_jobs_run_in_order_and_stop_at_a_failure(tmp_path, monkeypatch):
 
 def test_a_job_may_import_what_the_stack_prepares(tmp_path):
     """`prepare tiny-model` imports DeepSpeed by way of transformers; a training after it in the same process found that too late."""
-    pytest.importorskip("openrlhf")
     (tmp_path / "a.jobs").write_text(
         f"prepare tiny-model --out {tmp_path / 'model'} --task chain --hidden 32 --heads 1"
     )
