@@ -26,7 +26,7 @@ for seed in $SEEDS; do
     unless "$D-pairs.jsonl" collect --model "$S" --task chain --prompts "$OUT/data/train.jsonl" --limit "$PROBLEMS" --n "$N" --temperature 1 --seed "$seed" --out "$D.jsonl" --resume
     unless "$D-sft.jsonl" prepare sft --from "$D.jsonl" --select successes --out "$D-sft.jsonl"
     unless "$D-pairs.jsonl" prepare pairs --kind outcome --in "$D.jsonl" --out "$D-pairs.jsonl"
-    train sft "rejection-$seed" --config $C/sft_chain_tiny.yaml "$same $from $RS_LR" --data.dataset "$D-sft.jsonl" --data.output_key output
+    train sft "rejection-$seed" --config $C/sft_chain_tiny.yaml "$same $from $RS_LR" --data.dataset "$D-sft.jsonl" --train.batch_size 32 --train.micro_batch_size 32 --data.max_samples 2048
     train dpo "dpo-$seed" --config $C/dpo_chain_tiny.yaml "$same $from $DPO_LR" --data.dataset "$D-pairs.jsonl"
     train kto "kto-$seed" --config $C/kto_chain_tiny.yaml "$same $from $KTO_LR" --data.dataset "$D.jsonl"
     for level in token step; do alpha=ALPHA_$level

@@ -22,6 +22,9 @@ from openrlhf_ext.upstream.engine import EngineActor, create_engines
 WORKER = "openrlhf_ext.upstream.rollout_worker.RolloutWorker"
 USAGE = ("requests", "prompt_tokens", "cached_tokens", "generated_tokens")
 """What an engine counts; cached = prompt tokens that the prefix cache held."""
+CPU_BLOCK = 32
+"""Tokens in a block of the key/value cache on a CPU: the least that vLLM's kernels take there. Only whole blocks are shared between requests, and
+vLLM's own 128 are more than a chain with its question has (measured in docs/self_explore.md)."""
 
 
 class RolloutEngine(EngineActor):
@@ -118,6 +121,8 @@ def start_engines(
     }
     if max_num_seqs:
         arguments["max_num_seqs"] = max_num_seqs
+    if enable_prefix_caching and not gpus:
+        arguments["block_size"] = CPU_BLOCK
     if whole_prompts:
         arguments["enable_chunked_prefill"] = False
     return create_engines(
