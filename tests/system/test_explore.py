@@ -81,7 +81,9 @@ def test_pits_are_decided_by_the_stored_verdicts(explored: Path) -> None:
 def test_the_figures_are_kept_and_printed(explored: Path) -> None:
     summary = json.loads((explored / "whole.jsonl.summary.json").read_text())
     assert summary["solutions"] == SOLUTIONS and 0 < summary["share"] < 1.5 and summary["tokens"] > 0
-    assert 0 < summary["cache_hit_rate"] <= 1, "the longest prefixes fill a block, which the completions of a prefix share"
+    assert 0 < summary["cache_hit_rate"] <= 1, (
+        "the longest prefixes fill a block, which the completions of a prefix share"
+    )
     assert "pits by step: 1: " in (explored / "jobs.log").read_text()
 
 
