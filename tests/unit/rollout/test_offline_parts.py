@@ -146,4 +146,5 @@ def test_a_zero_value_head_starts_at_exactly_zero_and_the_policy_at_the_referenc
     policy, critic, batch = train(tree, reference, "token", updates=0)
     with torch.no_grad():
         assert not critic.head(critic.hidden(batch.tokens)).any()
-    torch.testing.assert_close(table(tree, policy), table(tree, reference))
+    # The networks compute in single precision, where two passes of equal weights may differ in the last bit.
+    torch.testing.assert_close(table(tree, policy), table(tree, reference), rtol=0, atol=1e-6)
