@@ -8,7 +8,10 @@ PATH=$PWD/.venv/bin:$PATH
 TASK=${1:?gsm8k, math or chain} && shift
 DATA=${DATA:-data/$TASK}
 WORK=${WORK:-runs/self-explore-$TASK}
-if [ "$TASK" = chain ]; then ENGINES=${ENGINES:-1}; fi
+case $TASK in
+    math) set -- --template plain --max-new-tokens 1024 "$@" ;; # as it was trained; the suite's own is chat
+    chain) ENGINES=${ENGINES:-1} ;;
+esac
 ENGINES=${ENGINES:-4}
 models=("sft=$WORK/sft/model" "rft=$WORK/rft/model")
 for pairs in outcome step; do

@@ -12,7 +12,7 @@ WORK=${WORK:-runs/self-explore-$TASK}
 length=512
 case $TASK in
     math) length=1024 ;;
-    chain) length=60 N=${N:-8} ENGINES=${ENGINES:-1} ;; # a laptop
+    chain) length=60 N=${N:-8} ENGINES=${ENGINES:-1} && set -- --limit 400 "$@" ;; # a laptop
 esac
 N=${N:-100}
 ENGINES=${ENGINES:-4}

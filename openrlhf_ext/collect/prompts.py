@@ -13,14 +13,17 @@ WHOLE = ("input", "prompt")
 """Fields that hold a whole prompt, beside a `label`."""
 
 
-def read_prompts(task: str, path: Path) -> tuple[str, list[Question]]:
-    """(form of a `Suite`, questions). Raises ValueError with one `file:line: field: what` line per fault."""
+def read_prompts(task: str, path: Path, torn: list[str]) -> tuple[str, list[Question]]:
+    """(form of a `Suite`, questions). Half-written lines are passed over and named in `torn`.
+
+    Raises ValueError with one `file:line: field: what` line per other fault.
+    """
     if not path.is_file():
         raise ValueError(f"{path}: no such file")
     if _first_is_whole(path):
-        rows = read_rows(path, _check_whole)
+        rows = read_rows(path, _check_whole, torn)
         return "prompts", [Question(str(row[_field(row)]), dict(read_label(row["label"]))) for row in rows]  # type: ignore[arg-type]
-    return "task", read_problems(task, path)
+    return "task", read_problems(task, path, torn=torn)
 
 
 def _first_is_whole(path: Path) -> bool:
@@ -32,7 +35,7 @@ def _first_is_whole(path: Path) -> bool:
             found.append("label" in row and any(name in row for name in WHOLE))
         return []
 
-    read_rows(path, look)
+    read_rows(path, look, torn=[])
     return bool(found) and found[0]
 
 

@@ -21,6 +21,7 @@ from openrlhf_ext.evaluate.request import checked_task, split_lines
 from openrlhf_ext.evaluate.suite import Suite
 from openrlhf_ext.rollout.prompts import Prompt
 from openrlhf_ext.tasks import Task
+from openrlhf_ext.tasks.rows import skipped
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -88,7 +89,9 @@ def check_request(request: CollectRequest, device: str) -> tuple[Checked | None,
             max_new_tokens=request.max_new_tokens or Suite.max_new_tokens,
         )
         try:
-            form, questions = read_prompts(suite.name, request.prompts)
+            torn: list[str] = []
+            form, questions = read_prompts(suite.name, request.prompts, torn)
+            found += [Problem(f"--prompts {request.prompts}", note, "", note=True) for note in skipped(torn)]
             suite = dataclasses.replace(suite, form=form)
             task.verify("", json.dumps(questions[0].label))
         except ValueError as error:  # LabelError too

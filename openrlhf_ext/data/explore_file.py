@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from openrlhf_ext.data.explore import Budget, Walk, WrongSolution, walks_of
-from openrlhf_ext.data.samples import MAX_LISTED, objects
+from openrlhf_ext.data.samples import objects
+from openrlhf_ext.tasks.rows import skipped
 
 
 @dataclass(frozen=True)
@@ -18,9 +19,7 @@ class Explored:
     settings: Mapping[str, object] = field(default_factory=dict)
 
     def notes(self) -> list[str]:
-        if not self.torn:
-            return []
-        return [f"skipped {len(self.torn)} half-written lines: {', '.join(self.torn[:MAX_LISTED])}"]
+        return skipped(self.torn)
 
 
 def head_rows(

@@ -66,6 +66,8 @@ def outcome_pair(chosen: Sample, rejected: Sample) -> Pair:
         "label": chosen.label,
         "task": chosen.task,
     }
+    if rejected.truncated:
+        meta["truncated"] = True  # its last line is unfinished: no step
     return {"prompt": chosen.prompt, "chosen": chosen.text, "rejected": rejected.text, "meta": meta}
 
 

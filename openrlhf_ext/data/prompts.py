@@ -49,8 +49,11 @@ class Problem:
     head: str = ""
 
 
-def read_problems(task: str, path: Path, split: str | None = None) -> list[Problem]:
-    """All problems of a file, or of `<split>.jsonl` / `<split>.json` in a directory. Raises ValueError naming file:line:field."""
+def read_problems(task: str, path: Path, split: str | None = None, torn: list[str] | None = None) -> list[Problem]:
+    """All problems of a file, or of `<split>.jsonl` / `<split>.json` in a directory. Raises ValueError naming file:line:field.
+
+    `torn`: as in `read_rows`, for tasks with rows of JSON.
+    """
     path = _data_file(Path(path), split, tables=task in LABEL_TASKS)
     if task in LABEL_TASKS:
         return [Problem(e.question, e.label_row, e.rationale) for e in read_label_examples(task, path)]
@@ -59,7 +62,7 @@ def read_problems(task: str, path: Path, split: str | None = None) -> list[Probl
     if path.suffix == ".csv":
         return list(_puzzle_table(path, task))
     reader = READERS[task]
-    return [reader.read(row) for row in read_rows(path, reader.check)]
+    return [reader.read(row) for row in read_rows(path, reader.check, torn)]
 
 
 def render(question: str, template: str, tokenizer: "PreTrainedTokenizerBase | None" = None, system: str = "") -> str:

@@ -12,12 +12,11 @@ from pathlib import Path
 from openrlhf_ext.data.trajectory import MAX_PROBLEMS, read_trajectories
 from openrlhf_ext.tasks import TASKS, make_task
 from openrlhf_ext.tasks.base import LabelError, Task
+from openrlhf_ext.tasks.rows import skipped
 from openrlhf_ext.tasks.steps import through_answer
 
 ANSWERED_IN_WORDS = frozenset({"gsm8k", "svamp", "mawps", "math", "chain"})
 """Tasks whose first answer ends a solution."""
-MAX_LISTED = 20
-"""Lines named one by one."""
 BOASTS = ("I hope it is correct.",)
 """Closing phrases of few-shot prompts, no part of a solution."""
 
@@ -45,9 +44,7 @@ class Samples:
     torn: tuple[str, ...] = ()
 
     def notes(self) -> list[str]:
-        return (
-            [f"skipped {len(self.torn)} half-written lines: {', '.join(self.torn[:MAX_LISTED])}"] if self.torn else []
-        )
+        return skipped(self.torn)
 
 
 def read_samples(path: Path, task: str = "") -> Samples:

@@ -21,7 +21,7 @@ from openrlhf_ext.data.samples import (
 )
 from openrlhf_ext.tasks.base import LabelError, Task
 from openrlhf_ext.tasks.math_word import find_answer
-from openrlhf_ext.tasks.rows import missing_text
+from openrlhf_ext.tasks.rows import missing_text, skipped
 from openrlhf_ext.tasks.steps import SPLITTERS, through_answer
 
 MAX_FAULTS = 20
@@ -37,9 +37,7 @@ class WrongSolutions:
 
     def notes(self) -> list[str]:
         notes = [f"left out {count}: {what}" for what, count in sorted(self.left_out.items()) if count]
-        if self.torn:
-            notes.append(f"skipped {len(self.torn)} half-written lines: {', '.join(self.torn[:MAX_FAULTS])}")
-        return notes
+        return notes + skipped(self.torn)
 
 
 @dataclass(frozen=True)
@@ -54,7 +52,8 @@ class _Candidate:
 
 
 def from_pairs(path: Path, task: Task, splitter: str) -> WrongSolutions:
-    """The rejected texts of outcome pairs. The gold answer is `meta.label`, else the answer of the chosen text.
+    """The rejected texts of outcome pairs. The gold answer is `meta.label`, else the answer of the chosen text; `meta.truncated` says
+    that the token limit cut the rejected text off.
 
     Raises ValueError for rows without prompt, chosen and rejected, at most 20 shown.
     """
@@ -116,6 +115,7 @@ def _of_pair(number: int, row: Mapping[str, object]) -> _Candidate:
         label=label if isinstance(label, str) else json.dumps(label),
         wrong=str(row["rejected"]),
         chosen=chosen,
+        truncated=fields.get("truncated") is True,
     )
 
 

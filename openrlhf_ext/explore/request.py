@@ -23,13 +23,14 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 NEW_TOKENS = 512
-LEAST_NEW_TOKENS = 8
+LEAST_NEW_TOKENS = 32
+"""What the context must leave behind all steps of a solution; a completion cut sooner would make its prefix look like a pit."""
 NAMED = 5
 
 
 @dataclass(frozen=True)
 class ExploreRequest:
-    """What was asked for. ``max_new_tokens``: None = 512, or what the context leaves; ``splitter``: None = the task's."""
+    """What was asked for. ``max_new_tokens``: None = 512, or what the context leaves behind each prefix; ``splitter``: None = the task's."""
 
     model: str
     pairs: Path | None
@@ -56,7 +57,7 @@ class ExploreRequest:
 
 @dataclass(frozen=True)
 class Checked:
-    """A request that can be run. ``length``: prefix and completion together, in tokens; ``record``: what FILE.request.json holds."""
+    """A request that can be run. ``length``: what prefix and completion together may have, in tokens; ``record``: what FILE.request.json holds."""
 
     request: ExploreRequest
     task: Task
@@ -147,22 +148,24 @@ def _with_tokenizer(
     lengths = [len(ids) for ids in tokenizer(longest, add_special_tokens=False)["input_ids"]]
     context = model.shape.positions if model.shape else None
     new_tokens = request.max_new_tokens or NEW_TOKENS
-    if context is not None and request.max_new_tokens is None:
-        new_tokens = max(min(new_tokens, context - max(lengths)), LEAST_NEW_TOKENS)
-        if new_tokens < NEW_TOKENS:
-            what = f"its {context} positions leave {new_tokens} tokens for a completion"
-            found.append(Problem(f"--model {model.folder}", what, "", note=True))
-    fits = [context is None or length + new_tokens <= context for length in lengths]
+    room = request.max_new_tokens or LEAST_NEW_TOKENS
+    fits = [context is None or length + room <= context for length in lengths]
     kept = [solution for solution, ok in zip(solutions.items, fits, strict=True) if ok]
     if len(kept) < len(fits):
         names = ", ".join([s.id for s, ok in zip(solutions.items, fits, strict=True) if not ok][:NAMED])
-        what = f"{len(fits) - len(kept)} of {len(fits)} solutions are longer than {context} - {new_tokens} tokens ({names} ...)"
+        what = (
+            f"{len(fits) - len(kept)} of {len(fits)} solutions are longer than {context} - {room} tokens ({names} ...)"
+        )
         found.append(Problem(f"--model {model.folder}", f"{what}: left out", "--max-new-tokens", note=bool(kept)))
     record = _record(request, options, kept, model, new_tokens)
     found += resume_problems(request.out, record)
     if errors(found):
         return None, found
-    length = max(n for n, ok in zip(lengths, fits, strict=True) if ok) + new_tokens
+    longest_kept = max(n for n, ok in zip(lengths, fits, strict=True) if ok)
+    length = longest_kept + new_tokens if context is None else min(longest_kept + new_tokens, context)
+    if length < longest_kept + new_tokens:
+        what = f"its {context} positions end completions before {new_tokens} tokens, behind the longest prefix after {length - longest_kept}"
+        found.append(Problem(f"--model {model.folder}", what, "", note=True))
     notes = tuple(solutions.notes())
     checked = Checked(request, task, options, model, tokenizer, tuple(kept), new_tokens, length, record, notes)
     return checked, found

@@ -105,7 +105,11 @@ def engine_sampler(continued: Continuer, checked: Checked, temperature: float) -
     def sample(requests: Sequence[PrefixRequest]) -> list[Sampled]:
         texts = list(dict.fromkeys(request.prefix for request in requests))
         ids = dict(zip(texts, tokenizer(texts, add_special_tokens=False)["input_ids"], strict=True))
-        answers = continued([Prefix(tuple(ids[r.prefix]), temperature, r.seed, r.group) for r in requests])
+        prefixes = [tuple(ids[r.prefix]) for r in requests]
+        rooms = [checked.length - len(prefix) for prefix in prefixes]
+        answers = continued(
+            [Prefix(p, temperature, r.seed, r.group, room=n) for p, n, r in zip(prefixes, rooms, requests, strict=True)]
+        )
         kept = [list(answer["tokens"]) for answer in answers]
         return [Sampled(tokenizer.decode(tokens, skip_special_tokens=True), len(tokens)) for tokens in kept]
 
@@ -143,7 +147,7 @@ def text_of(found: Mapping[str, object]) -> str:
         f"pits by step: {_pairs(found['pit_histogram'], '{:d}')}",
         f"completions that reach the answer, by step: {_pairs(found['pass_rate'], '{:.2f}')}",
         f"{numbers['completions']} completions, {numbers['tokens']} tokens: {100 * numbers['share']:.0f}% of the completions that "
-        "exploring every prefix would take",
+        "exploring every prefix once would take",
     ]
     if "seconds" in numbers:
         lines.append(

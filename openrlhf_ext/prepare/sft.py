@@ -20,7 +20,7 @@ from openrlhf_ext.prepare.tokenizers import load_tokenizer
 from openrlhf_ext.tasks import TASKS
 from openrlhf_ext.tasks.labels import LABEL_TASKS
 from openrlhf_ext.tasks.math_word import last_boxed
-from openrlhf_ext.tasks.rows import Row, missing_text, read_rows, write_jsonl
+from openrlhf_ext.tasks.rows import Row, missing_text, read_rows, skipped, write_jsonl
 from openrlhf_ext.tasks.steps import through_answer
 
 HELP = "supervised rows from trajectories or worked answers"
@@ -136,8 +136,9 @@ def build_sft(
         if select not in (None, "all"):
             raise ValueError(f"--select {select} needs graded samples; {source} holds worked answers: use all")
         loaded = load_tokenizer(tokenizer, template)
-        worked = map(_question_and_answer, read_rows(source, _check_worked))
-        built = Built([{"input": render(q, template, loaded, system), "output": answer} for q, answer in worked])
+        torn: list[str] = []
+        worked = map(_question_and_answer, read_rows(source, _check_worked, torn))
+        built = Built([{"input": render(q, template, loaded, system), "output": a} for q, a in worked], skipped(torn))
     if not built.rows:
         raise ValueError(f"{source}: no sample is correct, so --select {select or 'rft'} leaves nothing")
     write_jsonl(Path(out), built.rows)

@@ -17,7 +17,7 @@ MAX_ANSWER_CHARS = 200
 MAX_NUMBER_CHARS = 60
 
 _ANSWER_IS = re.compile(r"the answer is\s*:?", re.IGNORECASE)
-_CURRENCY = re.compile(r"\\?[$€£¥]")
+_CURRENCY = re.compile(r"(?:\bUS)?\\?[$€£¥]|^(?:USD|EUR|GBP|JPY|CNY|INR)\s*(?=[-+.0-9])")
 _NUMBER = re.compile(r"[-+]?(?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]+)?(?:\.[0-9]*)?", re.ASCII)
 _MIXED = re.compile(r"([-+]?)([0-9]+) ([0-9]+/[0-9]+)", re.ASCII)
 _UNIT = re.compile(r"([-+]?[0-9.,/ ]*[0-9.])\s*(?:\\?%|°[CF]?|[A-Za-z][A-Za-z .²³/'-]*(?:\^[23])?)", re.ASCII)

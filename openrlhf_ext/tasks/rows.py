@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 Row = dict[str, object]
@@ -27,11 +27,12 @@ def write_jsonl(path: Path, rows: Iterable[Mapping[str, object]]) -> int:
     return count
 
 
-def read_rows(path: Path, check: Callable[[Row], list[str]]) -> list[Row]:
+def read_rows(path: Path, check: Callable[[Row], list[str]], torn: list[str] | None = None) -> list[Row]:
     """All objects of a jsonl file, or of a json file that holds one list.
 
     `check` returns what is wrong with a row, as `field: what`. Raises ValueError with one `file:line: problem` line per problem
     (at most 20), also for a missing or empty file. In a json list the number is the place in the list.
+    With `torn`, lines of a jsonl file that are no JSON, as a writer that was killed leaves them, are passed over and named there as `file:line`.
     """
     path = Path(path)
     if not path.is_file():
@@ -39,6 +40,9 @@ def read_rows(path: Path, check: Callable[[Row], list[str]]) -> list[Row]:
     rows: list[Row] = []
     problems: list[str] = []
     for number, value, fault in _objects(path):
+        if fault and torn is not None and path.suffix != ".json":
+            torn.append(f"{path}:{number}")
+            continue
         found = [fault] if fault else _row_problems(value, check)
         problems += [f"{path}:{number}: {problem}" for problem in found]
         if isinstance(value, dict) and not found:
@@ -51,6 +55,12 @@ def read_rows(path: Path, check: Callable[[Row], list[str]]) -> list[Row]:
             "\n".join(problems[:MAX_PROBLEMS] + ([f"... and {hidden} more problems"] if hidden > 0 else []))
         )
     return rows
+
+
+def skipped(torn: Sequence[str]) -> list[str]:
+    """The note on lines that were passed over, if any."""
+    more = " ..." if len(torn) > MAX_PROBLEMS else ""
+    return [f"skipped {len(torn)} half-written lines: {', '.join(torn[:MAX_PROBLEMS])}{more}"] if torn else []
 
 
 def missing_text(row: Row, *fields: str) -> list[str]:

@@ -255,7 +255,7 @@ def released_data(folder: Path) -> None:
         }
         for i in range(300)
     ]
-    boxes = [{"problem": f"{i} and 3?", "solution": f"It is $\\boxed{{{i + 3}}}$."} for i in range(40)]
+    boxes = [{"problem": f"{i} and 3?", "solution": f"It is $\\boxed{{{i + 3}}}$."} for i in range(90)]
     for name, rows in (("gsm8k", sums), ("math", boxes), ("mnli-r3", facts), ("svamp", equations)):
         place = folder / "data" / name
         place.mkdir(parents=True)

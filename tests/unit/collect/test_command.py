@@ -113,6 +113,19 @@ def test_plain_prompts_with_labels_are_taken_whole(tmp_path: Path, model: Path, 
     assert checked[0].prompts[0].text == "7+5"
 
 
+def test_half_written_prompts_are_named_and_skipped(
+    tmp_path: Path, model: Path, prompts: Path, checked: list[Checked], capsys: pytest.CaptureFixture[str]
+) -> None:
+    for source, kept in ((prompts, len(prompts.read_text().splitlines())), (tmp_path / "released.jsonl", 1)):
+        if kept == 1:
+            source.write_text('{"question": "7+5 mod 100", "answer": "7+5=12\\n#### 12"}\n')
+        with source.open("a") as file:
+            file.write('{"question": "7+')
+        assert main(["collect", *words(model, source, tmp_path / "o.jsonl")]) == 0
+        assert len(checked.pop().prompts) == kept
+        assert f"skipped 1 half-written lines: {source}:{kept + 1}" in capsys.readouterr().err
+
+
 def test_lengths_are_checked_as_evaluate_does(
     tmp_path: Path, model: Path, prompts: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -7,12 +7,15 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from openrlhf_ext.data.explore import Budget, Exploration, Walk, WrongSolution, figures, walks_of
+from openrlhf_ext.data.outcome_pairs import outcome_pair
+from openrlhf_ext.data.samples import Sample
 from openrlhf_ext.data.wrong_solutions import from_pairs, from_samples
 from openrlhf_ext.rollout.explore import PrefixRequest, Sampled, explore, graded, sample_seed
 from openrlhf_ext.tasks import make_task
@@ -286,6 +289,15 @@ def test_solutions_of_samples(tmp_path):
     }
     assert found.torn == (f"{path}:10",)
     assert len(from_samples(path, CHAIN, "lines", per_problem=1).items) == 2
+
+
+def test_a_pair_remembers_that_its_wrong_solution_was_cut_off(tmp_path):
+    right = Sample(0, "q\n", '{"answer": "5"}', "2+3=5\n#### 5", True, False, "chain")
+    cut = replace(right, text="2+3=7\n7+", correct=False, truncated=True)
+    path = tmp_path / "p.jsonl"
+    path.write_text("".join(json.dumps(outcome_pair(right, s)) + "\n" for s in (cut, replace(cut, truncated=False))))
+    unfinished, finished = from_pairs(path, CHAIN, "lines").items
+    assert unfinished.steps == ("2+3=7\n",) and finished.steps == ("2+3=7\n", "7+")
 
 
 def test_bad_pairs_are_named(tmp_path):

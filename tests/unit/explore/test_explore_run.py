@@ -12,10 +12,11 @@ from openrlhf_ext.cli import main
 from openrlhf_ext.collect.growing import request_file
 from openrlhf_ext.data.explore import Budget, Exploration, WrongSolution
 from openrlhf_ext.data.explore_file import read_explored
-from openrlhf_ext.explore.request import ExploreRequest, _task
-from openrlhf_ext.explore.run import Diary, finish, open_file
+from openrlhf_ext.evaluate.asking import Prefix
+from openrlhf_ext.explore.request import LEAST_NEW_TOKENS, ExploreRequest, _task, check_request
+from openrlhf_ext.explore.run import Diary, engine_sampler, finish, open_file
 from openrlhf_ext.prepare.tiny_model import build_tiny_model
-from openrlhf_ext.rollout.explore import Sampled, explore
+from openrlhf_ext.rollout.explore import PrefixRequest, Sampled, explore
 from openrlhf_ext.tasks import make_task
 
 TASK = make_task({"name": "chain"})
@@ -146,6 +147,29 @@ def test_the_task_is_the_rows_own_unless_it_is_given(tmp_path):
     assert named("chain") == ("chain", [])
     assert named("chain", name="gsm8k") == ("gsm8k", [])
     assert named(None) == (None, ["--task"])
+
+
+def test_one_long_solution_shortens_no_others_completions(tmp_path):
+    model = tmp_path / "model"
+    build_tiny_model(model, task="chain", layers=1, hidden=64, heads=2, context=128)
+    pairs = pairs_file(tmp_path)
+    (row,) = [json.loads(line) for line in pairs.read_text().splitlines()]
+    long, longer = ({**row, "rejected": "8+7=16\n" * lines} for lines in (11, 16))
+    pairs.write_text("".join(json.dumps(r) + "\n" for r in (row, long, longer)))
+    checked, found = check_request(ExploreRequest(str(model), pairs, None, tmp_path / "o.jsonl", 4), "cpu")
+    assert checked is not None and [s.id for s in checked.solutions] == ["1", "2"]
+    assert [p.what for p in found if "left out" in p.what], "the third leaves no room for a completion"
+    assert checked.length == 128
+    asked: list[Prefix] = []
+
+    def continued(prefixes):
+        asked.extend(prefixes)
+        return [{"tokens": []} for _ in prefixes]
+
+    requests = [PrefixRequest(s.prefix(len(s.steps)), 0, 0) for s in checked.solutions]
+    engine_sampler(continued, checked, 0.7)(requests)
+    short, tight = asked
+    assert short.room == 128 - len(short.tokens) > 90 and LEAST_NEW_TOKENS <= tight.room < 64
 
 
 def test_wrong_requests_exit_2_and_start_nothing(tmp_path, capsys):

@@ -66,6 +66,10 @@ def test_half_written_lines_are_named_and_skipped(tmp_path):
     built = build_sft(source, tmp_path / "out.jsonl")
     assert built.notes[0] == f"skipped 2 half-written lines: {source}:4, {source}:9"
     assert len(built.rows) == 4
+    worked = tmp_path / "worked.jsonl"
+    worked.write_text('{"question": "1+1?", "answer": "2"}\n{"question": "1+\n{"question": "1+2?", "answer": "3"}\n')
+    built = build_sft(worked, tmp_path / "out.jsonl")
+    assert len(built.rows) == 2 and built.notes == [f"skipped 1 half-written lines: {worked}:2"]
 
 
 def test_what_follows_the_first_answer_is_cut_and_graded_again(tmp_path):
