@@ -161,10 +161,11 @@ def _with_tokenizer(
     found += resume_problems(request.out, record)
     if errors(found):
         return None, found
-    longest_kept = max(n for n, ok in zip(lengths, fits, strict=True) if ok)
-    length = longest_kept + new_tokens if context is None else min(longest_kept + new_tokens, context)
-    if length < longest_kept + new_tokens:
-        what = f"its {context} positions end completions before {new_tokens} tokens, behind the longest prefix after {length - longest_kept}"
+    prefix = max(n for n, ok in zip(lengths, fits, strict=True) if ok)
+    length = prefix + new_tokens
+    if context is not None and length > context:
+        length = context
+        what = f"its {context} positions end completions before {new_tokens} tokens, behind the longest prefix after {context - prefix}"
         found.append(Problem(f"--model {model.folder}", what, "", note=True))
     notes = tuple(solutions.notes())
     checked = Checked(request, task, options, model, tokenizer, tuple(kept), new_tokens, length, record, notes)

@@ -105,10 +105,9 @@ def engine_sampler(continued: Continuer, checked: Checked, temperature: float) -
     def sample(requests: Sequence[PrefixRequest]) -> list[Sampled]:
         texts = list(dict.fromkeys(request.prefix for request in requests))
         ids = dict(zip(texts, tokenizer(texts, add_special_tokens=False)["input_ids"], strict=True))
-        prefixes = [tuple(ids[r.prefix]) for r in requests]
-        rooms = [checked.length - len(prefix) for prefix in prefixes]
+        room = {text: checked.length - len(tokens) for text, tokens in ids.items()}
         answers = continued(
-            [Prefix(p, temperature, r.seed, r.group, room=n) for p, n, r in zip(prefixes, rooms, requests, strict=True)]
+            [Prefix(tuple(ids[r.prefix]), temperature, r.seed, r.group, room=room[r.prefix]) for r in requests]
         )
         kept = [list(answer["tokens"]) for answer in answers]
         return [Sampled(tokenizer.decode(tokens, skip_special_tokens=True), len(tokens)) for tokens in kept]

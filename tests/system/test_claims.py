@@ -40,12 +40,18 @@ SHORT_OFFLINE = {
 """The start model must get some chains right and some wrong, so that its training is hardly shorter than the claim's."""
 
 
-def test_the_reverse_curriculums_claim_in_short(tmp_path: Path) -> None:
-    claim = ["bash", "examples/claims/reverse_curriculum.sh", str(tmp_path / "claim")]
+def run(claim: list[str], variables: dict[str, str], timeout: float = 1400) -> subprocess.CompletedProcess[str]:
+    """The script's output; it must succeed."""
     done = subprocess.run(
-        claim, cwd=ROOT, env=environment() | SHORT, capture_output=True, text=True, timeout=1400, check=False
+        claim, cwd=ROOT, env=environment() | variables, capture_output=True, text=True, timeout=timeout, check=False
     )
     assert done.returncode == 0, (done.stdout + done.stderr)[-5000:]
+    return done
+
+
+def test_the_reverse_curriculums_claim_in_short(tmp_path: Path) -> None:
+    claim = ["bash", "examples/claims/reverse_curriculum.sh", str(tmp_path / "claim")]
+    done = run(claim, SHORT)
     for mode in SHORT["MODES"].split():
         rows = rows_of(tmp_path / "claim" / f"{mode}-1")
         assert rows[-1]["rollout/samples_total"] == 3 * 64, "equal rollouts"
@@ -56,10 +62,7 @@ def test_the_reverse_curriculums_claim_in_short(tmp_path: Path) -> None:
     assert "| against plain, same seed |" in done.stdout
     assert (tmp_path / "claim" / "report.html").stat().st_size > 0
     before = (tmp_path / "claim" / "claim.jobs").read_text()
-    again = subprocess.run(
-        claim, cwd=ROOT, env=environment() | SHORT, capture_output=True, text=True, timeout=600, check=False
-    )
-    assert again.returncode == 0, again.stderr[-3000:]
+    run(claim, SHORT, timeout=600)
     assert "train" in before and "train" not in (tmp_path / "claim" / "claim.jobs").read_text(), "finished runs stay"
 
 
@@ -72,16 +75,9 @@ def test_the_reverse_curriculums_claim_in_short(tmp_path: Path) -> None:
 )
 def test_an_offline_methods_claim_in_short(script: str, arms: tuple[str, ...], tmp_path: Path) -> None:
     claim = ["bash", f"examples/claims/{script}.sh", str(tmp_path / "claim")]
-    done = subprocess.run(
-        claim, cwd=ROOT, env=environment() | SHORT_OFFLINE, capture_output=True, text=True, timeout=1400, check=False
-    )
-    assert done.returncode == 0, (done.stdout + done.stderr)[-5000:]
-    for arm in arms:
-        assert f"| {arm} | 1 | " in done.stdout, f"no row of {arm}"
-    again = subprocess.run(
-        claim, cwd=ROOT, env=environment() | SHORT_OFFLINE, capture_output=True, text=True, timeout=600, check=False
-    )
-    assert again.returncode == 0, again.stderr[-3000:]
+    done = run(claim, SHORT_OFFLINE)
+    again = run(claim, SHORT_OFFLINE, timeout=600)
     assert "train" not in (tmp_path / "claim" / "claim.jobs").read_text(), "finished runs stay"
     for arm in arms:
-        assert f"| {arm} | 1 | " in again.stdout, f"no row of {arm}"
+        row = f"| {arm} | 1 | "
+        assert row in done.stdout and row in again.stdout, f"no row of {arm}"
